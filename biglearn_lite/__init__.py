@@ -1,0 +1,65 @@
+"""Big cooperative learning: one universal model p(x_T | x_S), every task a sample shows.
+
+The book explains one module a chapter; all public names import from here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# eager: the function must win over the submodule of the same name
+from biglearn_lite.check import check
+
+# name -> module that defines it; loaded on first use, so that a small question does
+# not pay for the whole house (and `biglearn --help` answers without importing torch)
+_PUBLIC = {
+    "Task": "tasks",
+    "TaskSampler": "tasks",
+    "count_tasks": "tasks",
+    "masked_language_model": "tasks",
+    "next_token": "tasks",
+    "permutation": "tasks",
+    "masked_autoencoder": "tasks",
+    "prefix": "tasks",
+    "joint_only": "tasks",
+    "classification": "tasks",
+    "pair": "tasks",
+    "load": "data",
+    "patchify": "data",
+    "unpatchify": "data",
+    "GaussianMixture": "mixtures",
+    "UniversalMixture": "mixtures",
+    "kl_landscape": "landscapes",
+    "local_minima": "landscapes",
+    "Minimum": "landscapes",
+    "load_run": "runs",
+    "claim": "claims",
+}
+_MODULES = (
+    "tasks",
+    "data",
+    "mixtures",
+    "landscapes",
+    "runs",
+    "figures",
+    "claims",
+)
+
+__all__ = ["check", *_PUBLIC, *_MODULES]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
