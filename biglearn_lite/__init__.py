@@ -1,4 +1,4 @@
-"""Big cooperative learning: one universal model p(x_T | x_S), every task a sample shows.
+"""Big cooperative learning: one universal model p(x_T | x_S), all tasks a sample shows.
 
 The book explains one module a chapter; all public names import from here.
 """
@@ -46,7 +46,7 @@ _MODULES = (
     "claims",
 )
 
-__all__ = ["check", *_PUBLIC, *_MODULES]  # noqa: PLE0604
+__all__ = ["check", *_PUBLIC, *_MODULES]
 __version__ = "0.1.0"
 
 

@@ -1,0 +1,1 @@
+"""Recipes: one TOML file a model, read by `biglearn train`."""
