@@ -3,8 +3,7 @@
 `TaskSampler` is the law from which the tasks of a batch are drawn, and thereby their
 weights in the objective of big learning (Big Cooperative Learning, arXiv 2407.21319).
 The presets at the end of the module are the choices of `q(S, T)` under which one
-universal model learns what BERT, GPT, MAE, a classifier and others learn. A single
-task is in `biglearn_lite.task`.
+universal model learns what BERT, GPT, MAE, a classifier and others learn.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from biglearn_lite.task import Task, all_tasks, count_tasks
-from biglearn_lite.validate import (
+from biglearn_lite._task import Task, all_tasks, count_tasks
+from biglearn_lite._task_checks import (
     beta_ratio,
     observed_mask,
     position_mask,

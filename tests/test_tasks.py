@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from biglearn_lite.task import Task
 from biglearn_lite.tasks import (
+    Task,
     TaskSampler,
     all_tasks,
     classification,

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biglearn_lite.validate import as_mask, require_rows, whole
+from biglearn_lite._task_checks import as_mask, require_rows, whole
 
 __all__ = ["Task", "all_tasks", "count_tasks"]
 
