@@ -1,0 +1,127 @@
+"""What the build knows of the book: chapters, the ledger of claims, recorded runs.
+
+Plain reading of files, no Sphinx here. Every file may still be missing: the first
+build comes before the first measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of the table of contents; the introduction is not a chapter."""
+
+    document: str  # as in _toc.yml: "book/mixtures"
+    about: str  # the first sentence of its prose
+    datasets: tuple[str, ...]  # names given to `load`
+    runs: tuple[str, ...]  # names given to `load_run`
+
+    @property
+    def slug(self) -> str:
+        """The name under which the ledger knows it."""
+        return self.document.rpartition("/")[2]
+
+
+def documents(root: Path) -> list[str]:
+    """All pages in the order of `_toc.yml`, the root page first."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
+    listed = [c["file"] for part in toc.get("parts", []) for c in part["chapters"]]
+    return [toc["root"], *listed]
+
+
+def chapters(root: Path) -> list[Chapter]:
+    """The notebooks of the table of contents, in its order, but for the root page."""
+    return [
+        read_chapter(root, name)
+        for name in documents(root)[1:]
+        if (root / f"{name}.ipynb").exists()
+    ]
+
+
+def read_chapter(root: Path, document: str) -> Chapter:
+    """Read one notebook's first sentence and what its code loads."""
+    notebook = json.loads((root / f"{document}.ipynb").read_text("utf8"))
+    text, code = (
+        "\n\n".join(
+            "".join(cell["source"])
+            for cell in notebook["cells"]
+            if cell["cell_type"] == kind
+        )
+        for kind in ("markdown", "code")
+    )
+    datasets = re.findall(r"\bload\(\s*['\"](\w+)['\"]", code)
+    runs = re.findall(r"\bload_run\(\s*['\"]([\w-]+)['\"]", code)
+    return Chapter(document, first_sentence(text), unique(datasets), unique(runs))
+
+
+def unique(names: list[str]) -> tuple[str, ...]:
+    """Each name once, in order of first appearance."""
+    return tuple(dict.fromkeys(names))
+
+
+def first_sentence(markdown: str) -> str:
+    """The first sentence of the first paragraph that is plain prose."""
+    fences = r"^(`{3,}|:{3,}).*?^\1\s*$"
+    prose = re.sub(fences, "", markdown, flags=re.M | re.S)
+    for paragraph in re.split(r"\n\s*\n", prose):
+        lines = [line for line in paragraph.splitlines() if not line.startswith("#")]
+        text = " ".join(lines).strip()
+        if re.match(r"[A-Z*_`]", text) and text.endswith((".", "!", "?")):
+            return re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)[0]
+    return ""
+
+
+def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
+    """`book/ledger.json`; its two parts are empty where nothing was measured yet."""
+    path = root / "book" / "ledger.json"
+    found = json.loads(path.read_text("utf8")) if path.exists() else {}
+    return {"claims": {}, "chapters": {}, **found}
+
+
+def read_runs(root: Path) -> list[dict[str, Any]]:
+    """The provenance of every recorded run, with its recipe and profile."""
+    found = []
+    for path in sorted((root / "book" / "runs").glob("*/*/provenance.json")):
+        recipe, profile = path.parts[-3:-1]
+        record = json.loads(path.read_text("utf8"))
+        found.append({**record, "recipe": recipe, "profile": profile})
+    return found
+
+
+def count_claims(ledger: dict[str, dict[str, Any]], slug: str) -> tuple[int, int]:
+    """How many measured claims of a chapter held, and how many there are."""
+    records = [
+        record
+        for profiles in ledger["claims"].get(slug, {}).values()
+        for record in profiles.values()
+    ]
+    return sum(bool(record["held"]) for record in records), len(records)
+
+
+def plain(value: Any) -> str:
+    """A measured value as text: four significant digits, yes or no for a truth."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min"
+
+
+def memory(mebibytes: float) -> str:
+    """Mebibytes as a reader says them."""
+    if mebibytes < 1000:
+        return f"{round(mebibytes, -1):.0f} MiB"
+    return f"{mebibytes / 1024:.1f} GiB"
