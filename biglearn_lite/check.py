@@ -64,3 +64,104 @@ def _angle(answer: int) -> str | None:
     if answer == 90:
         return "there the landscape is flat, but it loses its bad minima earlier"
     return None if 38 <= answer <= 45 else "draw the landscape on both sides of it"
+
+
+# one-sample-many-tasks
+
+
+@exercise("one-sample-many-tasks/no-absent")
+def _no_absent(answer: Callable[[int], int]) -> str | None:
+    for length in (1, 2, 5, 70):
+        if answer(length) != 2**length - 1:
+            return (
+                f"at length {length} the count is off; each token has two roles left, "
+                "and one of the choices has no target."
+            )
+    return None
+
+
+@exercise("one-sample-many-tasks/incomplete")
+def _incomplete(answer: Callable[[int, float], float]) -> str | None:
+    for length, share in ((1, 0.3), (4, 0.5), (9, 0.8), (6, 1.0), (6, 0.0)):
+        masks = range(2**length)  # go through all patterns of what is observed
+        sizes = [mask.bit_count() for mask in masks]
+        exact = sum(
+            share**u * (1 - share) ** (length - u) * (3**u - 2**u) for u in sizes
+        )
+        if abs(answer(length, share) - exact) > 1e-6 * max(1.0, exact):
+            return (
+                f"at length {length} and share {share} the mean is off; the mean of "
+                "a ** U over independent tokens is a product of L equal factors."
+            )
+    return None
+
+
+@exercise("one-sample-many-tasks/window")
+def _window(answer: Callable[..., Any]) -> str | None:
+    import torch
+
+    for length, width in ((6, 2), (5, 5)):
+        generator = torch.Generator().manual_seed(0)
+        task = answer(4000, length, width, generator)
+        if tuple(task.target.shape) != (4000, length):
+            return f"the masks should be (4000, {length}), not {task.target.shape}."
+        if bool(task.absent.any()):
+            return "some token is absent; the source is all the rest."
+        windows = task.target.unfold(1, width, 1).all(2)
+        if not bool((task.target.sum(1) == width).all() & windows.any(1).all()):
+            return f"the target is not always {width} neighbouring tokens."
+        shares = windows.double().mean(0) * (length - width + 1)
+        if bool((shares - 1).abs().max() > 0.2):
+            return "some windows come up more often than others."
+    return None
+
+
+# mixtures
+
+
+@exercise("mixtures/other-way")
+def _other_way(answer: tuple[float, float]) -> str | None:
+    mean, variance = (float(number) for number in answer)
+    if abs(mean - 2) > 0.01:
+        return "how far is the value one from each mean of the first token?"
+    if abs(variance - 1.75) > 0.01:
+        return "add the spread between the two means to that inside the components"
+    return None
+
+
+@exercise("mixtures/whiten")
+def _whiten(answer: Any) -> str | None:
+    import torch
+
+    a = torch.as_tensor(answer, dtype=torch.float64)
+    if a.shape != (2, 2):
+        return f"a 2 x 2 matrix is asked for, this has shape {tuple(a.shape)}"
+    covariance = a @ torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=a.dtype) @ a.mT
+    if (covariance - torch.eye(2, dtype=a.dtype)).abs().max() < 1e-4:
+        return None
+    return f"the tokens of y have covariance {covariance.tolist()}, not the identity"
+
+
+@exercise("mixtures/impute")
+def _impute(answer: Callable[[Any, Any], Any]) -> str | None:
+    import torch
+
+    from biglearn_lite.mixtures import GaussianMixture
+
+    eye = torch.eye(3, dtype=torch.float64)
+    means = torch.tensor([[0.0, 0.0, 0.0], [2.0, 4.0, 2.0]], dtype=torch.float64)
+    covariances = torch.stack([eye + 0.5 * (1 - eye), eye])
+    mixture = GaussianMixture(means.new_tensor([0.25, 0.75]), means, covariances)
+    x = means.new_tensor([1.0, float("nan"), 1.0])
+    filled = answer(mixture, x)
+    # the source is as far from both, but its density under the first component is
+    # larger: (1, 1) lies along its correlation, 1/sqrt(.75) exp(-2/3) against exp(-1)
+    odds = 0.25 / 0.75 * 0.75**-0.5 * 2.718281828459045 ** (1 / 3)
+    expected = (odds * 2 / 3 + 4) / (odds + 1)
+    if not x.isnan()[1]:
+        return "it changed its argument; work on a copy"
+    if not torch.equal(filled[[0, 2]], x[[0, 2]]):
+        return "the known entries must stay as they are"
+    if abs(filled[1].item() - expected) < 1e-3:
+        return None
+    return "weigh the components' conditional means with the conditional's weights"
