@@ -240,7 +240,8 @@ def merge_chapter(
 ) -> Ledger:
     """A new ledger in which one chapter's run at one profile replaces the last one.
 
-    Claims of this chapter and profile that were not made again disappear.
+    Claims of this chapter and profile that were not made again disappear, and those
+    that were not judged do not enter.
 
     Args:
         ledger: `{"claims": {slug: {name: {profile: ...}}}, "chapters": ...}`.
@@ -257,6 +258,8 @@ def merge_chapter(
         for name, entries in ledger["claims"].get(slug, {}).items()
     }
     for record in records:
+        if record["held"] is None:
+            continue  # not judged at this profile: no verdict to keep
         entries = claims.setdefault(record["name"], {})
         if record["profile"] in entries:
             raise ValueError(

@@ -1,0 +1,339 @@
+"""Running the book: each chapter in a fresh kernel, its claims into the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from biglearn_lite import chapters
+from biglearn_lite.claims import (
+    Ledger,
+    merge_chapter,
+    read_ledger,
+    read_records,
+    write_ledger,
+)
+from biglearn_lite.files import write_atomically
+from biglearn_lite.machine import device_name, today, versions
+
+RUN_PROFILES = ("auto", "smoke", "cpu", "gpu")
+
+
+class ChapterError(RuntimeError):
+    """A chapter that could not be run to its end; says where and why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How chapters are run.
+
+    Attributes:
+        profile: `"auto"` runs the committed chapters as they are.
+        parameters: further notebook parameters by name.
+        offline: whether kernels are cut off from the network.
+        timeout: seconds that a cell may take.
+        progress: whether to show a bar of cells.
+    """
+
+    profile: str = "auto"
+    parameters: dict[str, Any] = field(default_factory=dict)
+    offline: bool = False
+    timeout: float = 600.0
+    progress: bool = False
+
+    @property
+    def injected(self) -> dict[str, Any]:
+        """What papermill injects; nothing at the default parameters."""
+        profile = {} if self.profile == "auto" else {"profile": self.profile}
+        return {**profile, **self.parameters}
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One chapter that ran: its notebook, what it claimed and what it cost."""
+
+    notebook: Any
+    records: list[dict[str, Any]]
+    seconds: float
+    peak_mib: float
+
+
+def run_book(
+    root: Path,
+    names: Sequence[str] = (),
+    settings: Settings | None = None,
+    output: Path | None = None,
+) -> None:
+    """Run chapters in the book's order; print a line for each.
+
+    At default parameters the committed notebooks are replaced by what ran; at others,
+    or with `output`, the executed notebooks are written to that folder (by default
+    `_build/run/<profile>`). `book/ledger.json` is updated chapter by chapter, so that
+    it holds just what ran; a smoke run says nothing about quality and writes none.
+
+    Args:
+        root: the checkout.
+        names: slugs of chapters; none means all.
+        settings: how to run.
+        output: folder for the executed notebooks.
+
+    Raises:
+        ValueError: for an unknown chapter, profile or parameter.
+        ChapterError: if a chapter fails; chapters before it are kept.
+    """
+    settings = settings or Settings()
+    if settings.profile not in RUN_PROFILES:
+        raise ValueError(
+            f"Unknown profile {settings.profile!r}; choose from {RUN_PROFILES}."
+        )
+    paths = chapters.choose(root, names)
+    in_place = not settings.injected and output is None
+    folder = root / "book" if in_place else output or _output_folder(root, settings)
+    for path in paths:  # all mistakes before the first kernel
+        wanted = (*chapters.PARAMETERS, *settings.parameters)
+        chapters.check_parameters(chapters.read(path), wanted, path.stem)
+    for number, path in enumerate(paths, 1):
+        end = "\n" if settings.progress else " "  # the bar needs a line of its own
+        print(f"[{number}/{len(paths)}] {path.stem} ...", end=end, flush=True)
+        done = execute(root, path, settings)
+        target = folder / path.name
+        write_atomically(target, chapters.normalise(done.notebook, path.stem))
+        if settings.profile != "smoke":
+            _update_ledger(root, path.stem, settings, done)
+        print(_summary(done), flush=True)
+    print(f"Executed notebooks are in {_shown(folder, root)}.")
+
+
+def _summary(done: Executed) -> str:
+    """Time, memory and claims of one chapter, in a line."""
+    verdicts = [record["held"] for record in done.records]
+    claims = f"{len(verdicts)} claims"
+    if None in verdicts:
+        claims += f", {verdicts.count(None)} of them not judged at this profile"
+    else:
+        claims += f", {verdicts.count(True)} hold"
+    return f"{done.seconds:.1f} s, {done.peak_mib:.0f} MiB, {claims}"
+
+
+def _output_folder(root: Path, settings: Settings) -> Path:
+    return root / "_build" / "run" / settings.profile
+
+
+def _shown(path: Path, root: Path) -> Path:
+    """A path as the reader knows it."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def execute(root: Path, path: Path, settings: Settings) -> Executed:
+    """Run one chapter in a fresh kernel; its file is left alone.
+
+    Raises:
+        ValueError: if it has no cell tagged `parameters`, or lacks a parameter.
+        ChapterError: if a cell fails, takes too long, or the kernel dies.
+    """
+    notebook = chapters.read(path)
+    chapters.check_parameters(notebook, list(settings.injected), path.stem)
+    notebook.metadata.pop("widgets", None)  # the state of the last run
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "claims.jsonl"
+        environment = kernel_environment(root, path.stem, settings, records)
+        start = time.perf_counter()
+        with _environment(environment), PeakMemory() as memory:
+            done = _papermill(root, path.stem, notebook, settings)
+        seconds = time.perf_counter() - start
+        return Executed(done, read_records(records), seconds, memory.peak_mib)
+
+
+def kernel_environment(
+    root: Path, slug: str, settings: Settings, records: Path
+) -> dict[str, str]:
+    """What the kernel of a chapter finds in its environment."""
+    environment = {
+        "BIGLEARN_STATIC": "1",
+        "BIGLEARN_CHAPTER": slug,
+        "BIGLEARN_CLAIMS": str(records),
+        "BIGLEARN_PROFILE": settings.profile,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "BIGLEARN_OFFLINE": "0",
+    }
+    if settings.offline:
+        guard = root / "tools" / "offline"
+        if not (guard / "sitecustomize.py").is_file():
+            raise ValueError(
+                "tools/offline/sitecustomize.py is missing, so the network cannot be "
+                "switched off; restore it or run with --online."
+            )
+        before = os.environ.get("PYTHONPATH")
+        environment["BIGLEARN_OFFLINE"] = "1"
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(guard), before)))
+    return environment
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a while; kernels inherit them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _papermill(root: Path, slug: str, notebook: Any, settings: Settings) -> Any:
+    """Run a notebook with papermill; every way to fail becomes a ChapterError."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError, execute_notebook
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of papermill's own libraries
+            return execute_notebook(
+                notebook,
+                None,
+                parameters=settings.injected,
+                kernel_name="python3",
+                cwd=str(root / "book"),
+                progress_bar=settings.progress,
+                request_save_on_cell_execute=False,
+                execution_timeout=settings.timeout,
+                extra_arguments=["--log-level=CRITICAL"],  # only its own notices
+            )
+    except PapermillExecutionError as error:
+        raise ChapterError(
+            f"Chapter {slug!r} failed in code cell [{error.exec_count}]: "
+            f"{error.ename}: {error.evalue}\n\n{_indented(error.source)}"
+        ) from error
+    except CellTimeoutError as error:
+        raise ChapterError(
+            f"Chapter {slug!r} has a cell that ran longer than {settings.timeout:g} s; "
+            f"--timeout allows more.\n\n{_indented(str(error).strip())[:400]}"
+        ) from error
+    except DeadKernelError as error:
+        raise ChapterError(
+            f"Chapter {slug!r} lost its kernel: it may have run out of memory."
+        ) from error
+
+
+def _indented(source: str) -> str:
+    return "\n".join(f"    {line}" for line in source.strip().splitlines()[:12])
+
+
+class PeakMemory:
+    """The largest resident memory of all child processes together, sampled.
+
+    A context manager; `peak_mib` is in mebibytes.
+    """
+
+    def __init__(self, interval: float = 0.2) -> None:
+        self.peak_mib = 0.0
+        self._interval = interval
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        this = psutil.Process()
+        while not self._done.is_set():
+            total = 0
+            for child in this.children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it may just have ended
+                    total += child.memory_info().rss
+            self.peak_mib = max(self.peak_mib, total / 2**20)
+            self._done.wait(self._interval)
+
+
+# ------------------------------------------------------------------ the ledger
+
+
+def ledger_path(root: Path) -> Path:
+    """Where the ledger of a checkout is."""
+    return root / "book" / "ledger.json"
+
+
+def _update_ledger(root: Path, slug: str, settings: Settings, done: Executed) -> None:
+    """Replace what the ledger says of this chapter at this profile."""
+    profile = "cpu" if settings.profile == "auto" else settings.profile
+    chapter = {
+        "seconds": round(done.seconds, 1),
+        "peak_mib": round(done.peak_mib),
+        "device": device_name(cuda=profile == "gpu"),
+        "date": today(),
+        "versions": versions(),
+    }
+    path = ledger_path(root)
+    ledger = merge_chapter(read_ledger(path), slug, profile, done.records, chapter)
+    write_ledger(path, _without_lost_chapters(root, ledger))
+
+
+def _without_lost_chapters(root: Path, ledger: Ledger) -> Ledger:
+    """A chapter that left the book leaves its ledger."""
+    slugs = {path.stem for path in chapters.chapter_paths(root)}
+    return {
+        part: {slug: entry for slug, entry in entries.items() if slug in slugs}
+        for part, entries in ledger.items()
+    }
+
+
+# ------------------------------------------------------------------ checking
+
+
+def check_book(root: Path) -> list[str]:
+    """Everything that is wrong with the committed chapters and their ledger."""
+    notebooks = {
+        path.stem: chapters.read(path) for path in chapters.chapter_paths(root)
+    }
+    found = (
+        [] if notebooks else ["the table of contents names no notebook that exists."]
+    )
+    for slug, notebook in notebooks.items():
+        found += chapters.lint(notebook, slug)
+    return found + chapters.lint_ledger(read_ledger(ledger_path(root)), notebooks)
+
+
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """`name=value` as a parameter; the value is read as JSON if it is JSON.
+
+    Raises:
+        ValueError: if there is no `=`.
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and name):
+        raise ValueError(f"A parameter is given as NAME=VALUE, not {text!r}.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def build_book(root: Path, arguments: Sequence[str] = ()) -> int:
+    """Render the committed notebooks; the exit code of `tools/build_book.py`."""
+    import subprocess
+
+    script = root / "tools" / "build_book.py"
+    return subprocess.call([sys.executable, str(script), *arguments], cwd=root)

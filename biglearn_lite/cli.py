@@ -1,0 +1,198 @@
+"""The command `biglearn`: data, and running, building and checking the book.
+
+What a command needs is imported inside it, so that `biglearn --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Big cooperative learning: data, and the book that explains and tests it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog="Examples: biglearn data list; biglearn book run mixtures; "
+    "biglearn book check",
+)
+data_app = typer.Typer(
+    help="Datasets: what there is, and getting it.",
+    no_args_is_help=True,
+    epilog="Examples: biglearn data list; biglearn data fetch mnist",
+)
+book_app = typer.Typer(
+    help="The book: run its chapters, render it, check it.",
+    no_args_is_help=True,
+    epilog="Examples: biglearn book run; biglearn book run --profile smoke; "
+    "biglearn book build; biglearn book check",
+)
+app.add_typer(data_app, name="data")
+app.add_typer(book_app, name="book")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from biglearn_lite import __version__
+
+        print(f"biglearn-lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def biglearn(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+# ------------------------------------------------------------------ data
+
+
+@data_app.command("list", epilog="Example: biglearn data list")
+def data_list() -> None:
+    """List the datasets: name, whether it is here, size, terms, what and from where."""
+    from biglearn_lite.sources import DATASETS, find
+
+    rows = [("name", "here", "size", "licence", "what", "where from")]
+    for entry in DATASETS.values():
+        here = "yes" if not entry.files or find(entry) else "no"
+        about = (entry.size, entry.licence, entry.what, entry.where_from)
+        rows.append((entry.name, here, *about))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+@data_app.command("fetch", epilog="Example: biglearn data fetch mnist")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="As `biglearn data list` shows it.")],
+) -> None:
+    """Download a dataset into the cache and verify it; print where it is."""
+    from biglearn_lite.sources import dataset_entry, fetch, find
+
+    entry = dataset_entry(name)
+    if not entry.files:
+        print(f"{name} needs no download: {entry.where_from}.")
+    else:
+        print(f"{name} is in {find(entry) or fetch(entry)}")
+
+
+# ------------------------------------------------------------------ book
+
+
+@book_app.command(
+    "run",
+    epilog="Examples: biglearn book run; biglearn book run mixtures local-optima; "
+    "biglearn book run --profile gpu --train",
+)
+def book_run(
+    chapter: Annotated[
+        list[str] | None,
+        typer.Argument(help="Chapters by name, as in book/; all if left out."),
+    ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="auto: the committed chapters, replaced in place. smoke: the code "
+            "path only, no ledger. cpu, gpu: at that scale."
+        ),
+    ] = "auto",
+    train: Annotated[
+        bool, typer.Option("--train", help="Train again instead of showing records.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the executed notebooks [_build/run/PROFILE]."),
+    ] = None,
+    offline: Annotated[
+        bool | None,
+        typer.Option(
+            "--offline/--online",
+            help="Cut the kernels off from the network [offline at smoke].",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that one cell may take.")
+    ] = 600,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="NAME=VALUE of the notebooks."),
+    ] = None,
+) -> None:
+    """Run chapters, each in a fresh kernel; write the claims into the ledger."""
+    from biglearn_lite.chapters import find_root
+
+    try:
+        from biglearn_lite.book import Settings, parse_parameter, run_book
+    except ImportError as error:
+        raise ValueError(
+            f"Running the book needs {error.name}: pip install 'biglearn-lite[all]'."
+        ) from error
+    parameters = dict(map(parse_parameter, parameter or []))
+    if train:
+        parameters["train"] = True
+    settings = Settings(
+        profile=profile,
+        parameters=parameters,
+        offline=profile == "smoke" if offline is None else offline,
+        timeout=timeout,
+        progress=sys.stderr.isatty(),
+    )
+    run_book(find_root(), chapter or [], settings, output)
+
+
+@book_app.command(
+    "build",
+    epilog="Example: biglearn book build",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def book_build(context: typer.Context) -> None:
+    """Render the committed chapters into _build/html; nothing is executed."""
+    from biglearn_lite.book import build_book
+    from biglearn_lite.chapters import find_root
+
+    raise typer.Exit(build_book(find_root(), context.args))
+
+
+@book_app.command("check", epilog="Example: biglearn book check")
+def book_check() -> None:
+    """Check the committed chapters and the ledger in seconds; run nothing."""
+    from biglearn_lite.book import check_book
+    from biglearn_lite.chapters import find_root
+
+    findings = check_book(find_root())
+    for finding in findings:
+        print(f"- {finding}")
+    if findings:
+        print(f"{len(findings)} findings.")
+        raise typer.Exit(1)
+    print("The committed chapters and the ledger are in order.")
+
+
+def main() -> None:
+    """Run the command; a mistake is one sentence on stderr, never a traceback.
+
+    Exit codes: 0 all well, 1 something failed, 2 the command was used wrongly.
+    """
+    try:
+        app()
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        _stop(error, 2)
+    except (OSError, RuntimeError) as error:
+        _stop(error, 1)
+
+
+def _stop(error: Exception, code: int) -> None:
+    print(f"biglearn: {error}", file=sys.stderr)
+    sys.exit(code)
