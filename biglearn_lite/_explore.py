@@ -22,7 +22,7 @@ MAX_MAP = 40
 
 
 def explore(function: Callable[..., go.Figure], **values: Sequence) -> Any:
-    """Turn function(**one_value_each) -> plotly Figure into one to three sliders.
+    """Turn `function(**one_value_each) -> Figure` into one to three sliders.
 
     `values` gives each slider's positions, at most 60 combinations, maps at most
     40 x 40. The first line of the function's docstring is the alternative text. With
