@@ -136,9 +136,7 @@ def claim_tables(root: Path, ledger: dict[str, Any]) -> list[nodes.Node]:
     )
     if not total:
         return []
-    found: list[nodes.Node] = [
-        paragraph(f"{held} of {total} measured claims hold, in {len(counts)} pages.")
-    ]
+    found: list[nodes.Node] = [paragraph(f"{held} of {total} measured claims hold.")]
     for slug, claims in ledger["claims"].items():
         rows = [
             (
@@ -228,8 +226,8 @@ def need_list(root: Path, chapter: records.Chapter) -> nodes.bullet_list:
     items += [paragraph("Shows ", *shown(run)) for run in best(runs)]
     held, total = records.count_claims(ledger, chapter.slug)
     if total:
-        count = f"{held} of {total} claims on this page hold: "
-        items.append(paragraph(count, link("book/status"), "."))
+        count = f"{held} of the {total} claims measured here hold: see the "
+        items.append(paragraph(count, link("book/status", "status page"), "."))
     found = nodes.bullet_list(bullet="-")
     found += [nodes.list_item("", item) for item in items]
     return found

@@ -3,7 +3,7 @@
     python tools/screenshots.py [--width 1280 390] [--theme light dark] [page ...]
 
 A page is named as in `_toc.yml`, without the folder; all of them if none is given. The
-pictures land in `_build/screens/`, cut into pieces no higher than a large screen.
+pictures land in `_build/screens/`, the parts of a long page one after another.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ PIECE = 2400  # pixels
 
 
 def take(page: Page, name: str, folder: Path) -> list[Path]:
-    """Photograph the whole page in pieces; return their paths."""
-    width = page.viewport_size["width"]
+    """Photograph the page from top to end; return the paths of the pieces."""
     height = page.evaluate("document.documentElement.scrollHeight")
+    size = {"width": page.viewport_size["width"], "height": min(height, PIECE)}
+    page.set_viewport_size(size)
     paths = []
     for number, top in enumerate(range(0, height, PIECE)):
-        path = folder / f"{name}-{number}.png"
-        piece = {"x": 0, "y": top, "width": width, "height": min(PIECE, height - top)}
-        page.screenshot(path=path, full_page=True, clip=piece)
-        paths.append(path)
+        page.evaluate("top => window.scrollTo(0, top)", top)
+        page.wait_for_timeout(300)
+        paths.append(folder / f"{name}-{number}.png")
+        page.screenshot(path=paths[-1])
     return paths
 
 
