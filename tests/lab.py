@@ -96,6 +96,10 @@ def lab_server(folder):
     (news / "notification.jupyterlab-settings").write_text(
         '{"fetchNews": "false", "checkForUpdates": false}'
     )
+    # all cells in the page at once, also those below its end
+    tracker = home / "settings" / "@jupyterlab" / "notebook-extension"
+    tracker.mkdir()
+    (tracker / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     env = {key: value for key, value in os.environ.items() if key != "BIGLEARN_STATIC"}
     env |= {f"JUPYTER_{key}": str(home / name) for key, name in places.items()}
@@ -157,3 +161,20 @@ def run_all(page):
                 raise
             page.keyboard.press("Escape")
     raise RuntimeError("JupyterLab did not start to run the cells")
+
+
+def wait_until_run(page):
+    """Wait until every code cell has run; an error in one fails the test."""
+    state = """() => {
+      const cells = [...document.querySelectorAll('.jp-CodeCell')];
+      const text = cell => cell.querySelector('.cm-content')?.innerText.trim();
+      const failed = document.querySelector(
+        '.jp-OutputArea-output[data-mime-type$="error"]');
+      if (failed) return 'error: ' + failed.innerText.slice(-600);
+      const open = cells.filter(cell => text(cell) !== ''
+        && !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText));
+      return cells.length && !open.length ? 'done' : '';
+    }"""
+    found = page.wait_for_function(state, timeout=180_000).json_value()
+    if found != "done":
+        pytest.fail(f"a cell failed in JupyterLab: {found}")
