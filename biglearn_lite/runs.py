@@ -1,0 +1,351 @@
+"""Recorded runs: a trained model with its history, its metrics and where it comes from.
+
+A run is a folder `<recipe>/<profile>` with `weights.safetensors` (weights, the model's
+class and sizes, a few example tokens), `history.json`, `metrics.json` and
+`provenance.json`. Chapters show runs, so that reading needs no training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biglearn_lite.claims import PROFILES
+from biglearn_lite.machine import device_name, today, versions
+
+WEIGHTS = "weights.safetensors"
+RECORDS = ("history", "metrics", "provenance")
+EXAMPLES = "biglearn.examples"  # the one tensor in the weights that isn't a weight
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a class of models goes into a file and comes back.
+
+    Attributes:
+        pack: model -> (sizes as plain values, tensors by name).
+        build: the same two -> model.
+    """
+
+    pack: Callable[[Any], tuple[dict[str, Any], Tensors]]
+    build: Callable[[dict[str, Any], Tensors], Any]
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register_module(module: type, sizes: type) -> None:
+    """Let runs hold a `torch.nn.Module` made by `module(sizes(...))`.
+
+    Args:
+        module: the class; it keeps its sizes as `model.config`.
+        sizes: the frozen dataclass of its sizes.
+    """
+
+    def pack(model: Any) -> tuple[dict[str, Any], Tensors]:
+        return dataclasses.asdict(model.config), model.state_dict()
+
+    def build(config: dict[str, Any], tensors: Tensors) -> Any:
+        model = module(sizes(**config))
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    KINDS[module.__name__] = Kind(pack, build)
+
+
+def _pack_mixture(mixture: Any) -> tuple[dict[str, Any], Tensors]:
+    names = ("weights", "means", "covariances")
+    return {}, {name: getattr(mixture, name) for name in names}
+
+
+def _build_mixture(config: dict[str, Any], tensors: Tensors) -> Any:
+    from biglearn_lite.mixtures import GaussianMixture
+
+    return GaussianMixture(**config, **tensors)
+
+
+def _build_universal(config: dict[str, Any], tensors: Tensors) -> Any:
+    from biglearn_lite.mixtures import UniversalMixture
+
+    return UniversalMixture(_build_mixture(config, tensors))
+
+
+KINDS["GaussianMixture"] = Kind(_pack_mixture, _build_mixture)
+KINDS["UniversalMixture"] = Kind(lambda m: _pack_mixture(m.mixture), _build_universal)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run.
+
+    Attributes:
+        model: ready to sample, on the CPU.
+        history: what was written down during training.
+        metrics: what was measured at the end.
+        provenance: recipe, profile, device, date, seconds, seed, versions, commit and
+            the hash of the recipe.
+        examples: (N, L, P) or (N, L) tokens of the kind that the model knows, or None.
+    """
+
+    model: Any
+    history: Any
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    examples: torch.Tensor | None = None
+
+    def example_batch(self, n: int) -> torch.Tensor:
+        """The first `n` example tokens of the record: (n, L, P) or (n, L).
+
+        Raises:
+            ValueError: if fewer were recorded.
+        """
+        recorded = 0 if self.examples is None else len(self.examples)
+        if not 1 <= n <= recorded:
+            raise ValueError(
+                f"example_batch has {recorded} recorded examples, so n={n} cannot be "
+                "given; ask for fewer, or take tokens from `load`."
+            )
+        return self.examples[:n].clone()
+
+
+# ------------------------------------------------------------------ writing
+
+
+def save_run(
+    root: str | Path,
+    recipe: str,
+    profile: str,
+    model: Any,
+    *,
+    seconds: float,
+    seed: int,
+    history: Any = (),
+    metrics: dict[str, Any] | None = None,
+    recipe_text: str = "",
+    examples: torch.Tensor | None = None,
+    cuda: bool = False,
+) -> Path:
+    """Write a run to `root/recipe/profile`; an older one is replaced as a whole.
+
+    Everything is written into a temporary folder beside it, which is then moved.
+
+    Args:
+        root: folder of runs.
+        recipe: name of the recipe: letters, digits, `-` and `_`.
+        profile: `"smoke"`, `"cpu"` or `"gpu"`.
+        model: of a class in `KINDS`.
+        seconds: that training took.
+        seed: of the run's generator.
+        history: plain values, tensors of any size; NaN becomes null.
+        metrics: the same, by name.
+        recipe_text: the recipe as written; its hash is kept.
+        examples: tokens to try the model on; only what may be published.
+        cuda: whether the run was on a CUDA card (then its name is recorded).
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: for a bad name, an unknown profile or a class that is not known.
+    """
+    folder = Path(root) / _checked(recipe) / _check_profile(profile)
+    provenance = {
+        "recipe": recipe,
+        "profile": profile,
+        "device": device_name(cuda),
+        "date": today(),
+        "seconds": round(float(seconds), 1),
+        "seed": int(seed),
+        "versions": versions(),
+        "commit": _commit(),
+        "recipe_sha256": hashlib.sha256(recipe_text.encode()).hexdigest(),
+    }
+    records = {"history": history, "metrics": metrics or {}, "provenance": provenance}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".tmp"))
+    try:
+        temporary.chmod(0o755)  # mkdtemp gives 0700
+        _write_weights(temporary / WEIGHTS, model, examples)
+        for name, record in records.items():
+            text = json.dumps(_plain(record), indent=1, sort_keys=True)
+            (temporary / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        _replace(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write_weights(path: Path, model: Any, examples: torch.Tensor | None) -> None:
+    from safetensors.torch import save_file
+
+    name = type(model).__name__
+    if name not in KINDS:
+        raise ValueError(
+            f"A run cannot hold a {name}; it knows {sorted(KINDS)} "
+            "(runs.register_module adds a class)."
+        )
+    config, tensors = KINDS[name].pack(model)
+    if examples is not None:
+        tensors = {**tensors, EXAMPLES: examples}
+    whole = {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
+    metadata = {"model": name, "config": json.dumps(config, sort_keys=True)}
+    save_file(whole, path, metadata=metadata)
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    """Move the new folder to its place; the old one comes back if that fails."""
+    old = temporary.with_suffix(".old.tmp")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON knows: tensors become lists, NaN and infinity null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package is in, or None outside one."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _checked(recipe: str) -> str:
+    if not re.fullmatch(r"[\w-]+", recipe):
+        raise ValueError(
+            f"A recipe's name has letters, digits, '-' and '_' only, not {recipe!r}."
+        )
+    return recipe
+
+
+def _check_profile(profile: str) -> str:
+    if profile not in PROFILES:
+        raise ValueError(f"Unknown profile {profile!r}; choose from {PROFILES}.")
+    return profile
+
+
+# ------------------------------------------------------------------ reading
+
+
+def load_run(recipe: str, profile: str | None = None) -> Run:
+    """A recorded run, from `$BIGLEARN_RUNS`, the checkout, or the package.
+
+    Args:
+        recipe: name of the recipe.
+        profile: `"cpu"`, `"gpu"` or `"smoke"`; None or `"auto"` takes the gpu record
+            if there is one anywhere, else the cpu record.
+
+    Returns:
+        The run, its model on the CPU.
+
+    Raises:
+        ValueError: for an unknown profile, or files that are damaged or foreign.
+        FileNotFoundError: if there is no such record; lists those that there are.
+    """
+    _checked(recipe)
+    auto = profile in (None, "auto")
+    for each in ("gpu", "cpu") if auto else (_check_profile(profile),):
+        for root in run_folders():
+            if (root / recipe / each / WEIGHTS).is_file():
+                return read_run(root / recipe / each)
+    found = sorted({f"{path.parent.name}/{path.name}" for path in recorded()})
+    wanted = recipe if auto else f"{recipe}/{profile}"
+    raise FileNotFoundError(
+        f"There is no recorded run {wanted!r}; recorded are: "
+        f"{', '.join(found) or 'none'}. Name another, or set $BIGLEARN_RUNS to the "
+        "folder that has it."
+    )
+
+
+def run_folders() -> list[Path]:
+    """Where runs are looked for, in order."""
+    package = Path(__file__).resolve().parent
+    places = os.environ.get("BIGLEARN_RUNS"), package.parent / "book" / "runs"
+    return [Path(each) for each in (*places, package / "recorded") if each]
+
+
+def recorded() -> Iterator[Path]:
+    """The folders of all runs that can be loaded."""
+    for root in run_folders():
+        for path in sorted(root.glob(f"*/*/{WEIGHTS}")):
+            if path.parent.name in PROFILES:  # not a temporary one
+                yield path.parent
+
+
+def read_run(folder: str | Path) -> Run:
+    """The run in one folder.
+
+    Raises:
+        ValueError: if a file is missing, damaged, or not of this package.
+    """
+    folder = Path(folder)
+    name = f"{folder.parent.name}/{folder.name}"
+    try:
+        texts = [(folder / f"{each}.json").read_text("utf-8") for each in RECORDS]
+        history, metrics, provenance = map(json.loads, texts)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The run {name!r} is damaged: {error}. Restore it or train it again."
+        ) from error
+    model, examples = _read_weights(folder / WEIGHTS, name)
+    return Run(model, history, metrics, provenance, examples)
+
+
+def _read_weights(path: Path, name: str) -> tuple[Any, torch.Tensor | None]:
+    """Model and examples; whatever is wrong with the file becomes one sentence."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        kind = KINDS.get(metadata.get("model", ""))
+        if kind is None:
+            raise ValueError(f"it holds a {metadata.get('model')!r}, not {set(KINDS)}")
+        examples = tensors.pop(EXAMPLES, None)
+        return kind.build(json.loads(metadata["config"]), tensors), examples
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+    except RuntimeError as error:  # tensors that do not fit the module
+        problem = " ".join(str(error).split())
+    raise ValueError(
+        f"The weights of the run {name!r} cannot be used: {problem}. Restore the file "
+        "or train it again."
+    )
