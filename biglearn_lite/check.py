@@ -124,7 +124,7 @@ def _other_way(answer: tuple[float, float]) -> str | None:
     mean, variance = (float(number) for number in answer)
     if abs(mean - 2) > 0.01:
         return "how far is the value one from each mean of the first token?"
-    if abs(variance - 1.75) > 0.01:
+    if abs(variance - 1.5) > 0.01:
         return "add the spread between the two means to that inside the components"
     return None
 
@@ -165,3 +165,47 @@ def _impute(answer: Callable[[Any, Any], Any]) -> str | None:
     if abs(filled[1].item() - expected) < 1e-3:
         return None
     return "weigh the components' conditional means with the conditional's weights"
+
+
+# local-optima
+
+
+@exercise("local-optima/weights")
+def _weights(answer: Callable[[float, float, float, float], float]) -> str | None:
+    import math
+
+    for mu1, mu2, angle, y2 in ((1, -1, 30, -0.5), (0.3, 1.2, 75, 0.4), (2, 1, 0, 1)):
+        s = math.sin(math.radians(angle))
+        odds = ((y2 + mu2 * s) ** 2 - (y2 + mu1 * s) ** 2) / 0.2
+        got = float(answer(mu1, mu2, angle, y2))
+        if abs(got - 1 / (1 + math.exp(-odds))) > 1e-6:
+            flipped = abs(got - 1 / (1 + math.exp(odds))) < 1e-6
+            hint = "the nearer component gets the larger weight"
+            return hint if flipped else "a component's y2 has the mean -mu sin(angle)"
+    far = float(answer(1, -1, 90, -200))
+    if not abs(far - 1) < 1e-6:
+        return "far from the clouds both densities underflow; subtract the logarithms"
+    return None
+
+
+@exercise("local-optima/angle")
+def _angle(answer: float) -> str | None:
+    if abs(float(answer) - 59.6) < 0.5:
+        return None
+    if abs(float(answer) - 1.04) < 0.02:
+        return "give it in degrees"
+    return "set the variance divided by the squared cosine equal to the critical one"
+
+
+@exercise("local-optima/valley")
+def _valley(answer: int) -> str | None:
+    if int(answer) == 1:
+        return None
+    return "look for the diagonal entry of the Hessian that is nearly zero"
+
+
+@exercise("local-optima/clouds")
+def _clouds(answer: float) -> str | None:
+    if abs(float(answer) - 1.0986122886681098) < 1e-3:
+        return None
+    return "what is q there, compared with p? The divergence is the mean log ratio"

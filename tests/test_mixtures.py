@@ -463,6 +463,19 @@ def test_universal_log_prob_never_reads_absent_tokens():
         assert not gradient[~read].any()
 
 
+def test_universal_gradients_reach_the_parameters_past_empty_positions():
+    """A NaN that is not read must not spoil the training of what is read."""
+    tensors = [t.requires_grad_() for t in parameters(0, 4, 5)]
+    task, x = random_tasks(64, 5), normal(64, 5, 1)
+    u = UniversalMixture(GaussianMixture(*tensors))
+    full = torch.autograd.grad(u.log_prob(x, task).sum(), tensors)
+    u = UniversalMixture(GaussianMixture(*tensors))
+    gaps = hidden(x, task.source | task.target)
+    holes = torch.autograd.grad(u.log_prob(gaps, task).sum(), tensors)
+    for a, b in zip(full, holes, strict=True):
+        close(a, b)
+
+
 def test_universal_refuses_what_is_not_finite_only_where_it_reads():
     u = UniversalMixture(mixture(0, 2, 3))
     source = torch.tensor([[True, False, False], [False, True, False]])
