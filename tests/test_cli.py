@@ -1,0 +1,193 @@
+"""The command: fast help with examples, and one sentence for a mistake."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from biglearn_lite import cli, sources
+from biglearn_lite.book import ChapterError, parse_parameter
+from biglearn_lite.files import DownloadError
+from biglearn_lite.sources import DATASETS, Entry, File
+
+
+@pytest.fixture
+def biglearn(monkeypatch, capsys, tmp_path):
+    """Call the command as the shell does: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["biglearn", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+COMMANDS = [
+    (),
+    ("data",),
+    ("data", "list"),
+    ("data", "fetch"),
+    ("book",),
+    ("book", "run"),
+    ("book", "build"),
+    ("book", "check"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command, biglearn):
+    code, out, _ = biglearn(*command, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"biglearn {' '.join(command)}".strip() in " ".join(out.split())
+
+
+def test_help_needs_no_torch_and_no_papermill():
+    code = (
+        "import sys; from biglearn_lite.cli import main; sys.argv = ['biglearn', "
+        "'{}', '{}']\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert not {{'torch', 'papermill', 'sklearn'}} & set(sys.modules)"
+    )
+    start = time.perf_counter()
+    for arguments in (("book", "--help"), ("data", "list")):
+        command = [sys.executable, "-c", code.format(*arguments)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert time.perf_counter() - start < 30
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "fetch", "cifar"),
+        ("data", "fetch"),
+        ("data", "lost"),
+        ("book", "run", "no-such-chapter"),
+        ("book", "run", "--profile", "fast"),
+        ("book", "run", "-p", "steps"),
+        ("book", "run", "-p", "n_stepz=5"),
+        ("book", "run", "--timeout", "0"),
+        ("book", "run", "--nonsense"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_sentence_and_exit_code_two(arguments, biglearn):
+    code, out, err = biglearn(*arguments)
+    assert code == 2
+    assert "Traceback" not in out + err
+    assert len(err.strip()) > 20
+
+
+def test_outside_a_checkout(biglearn, monkeypatch):
+    monkeypatch.setattr("biglearn_lite.chapters.__file__", "/nowhere/a/b.py")
+    monkeypatch.chdir("/")
+    code, _, err = biglearn("book", "check")
+    assert code == 2
+    assert "checkout" in err
+
+
+def test_data_list_has_a_line_for_each(biglearn, tmp_path, monkeypatch):
+    _, out, _ = biglearn("data", "list")
+    head, *lines = out.splitlines()
+    assert head.split()[:3] == ["name", "here", "size"]
+    here = {line.split()[0]: line.split()[1] for line in lines}
+    assert here == {
+        name: "no" if entry.files else "yes" for name, entry in DATASETS.items()
+    }
+    for entry, line in zip(DATASETS.values(), lines, strict=True):
+        assert entry.licence in line
+        assert entry.where_from in line
+    for file in DATASETS["mnist"].files:
+        (tmp_path / "mnist").mkdir(exist_ok=True)
+        (tmp_path / "mnist" / file.name).touch()
+    monkeypatch.setenv("BIGLEARN_DATA", str(tmp_path))
+    assert "mnist          yes" in biglearn("data", "list")[1]
+
+
+def test_data_fetch(biglearn, monkeypatch, tmp_path):
+    assert "needs no download" in biglearn("data", "fetch", "digits")[1]
+    entry = Entry("demo", "", 2, "", "", "", files=(File("a", "0" * 64, ()),))
+    monkeypatch.setitem(DATASETS, "demo", entry)
+    code, _, err = biglearn("data", "fetch", "demo")
+    assert code == 1
+    assert err.startswith("biglearn: a could not be fetched")
+    monkeypatch.setattr(sources, "download", lambda urls, path, _: path)
+    code, out, _ = biglearn("data", "fetch", "demo")
+    assert (code, out.strip()) == (0, f"demo is in {tmp_path / 'cache' / 'demo'}")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("x"), 2),
+        (FileNotFoundError("x"), 2),
+        (DownloadError("x"), 1),
+        (ChapterError("x"), 1),
+    ],
+)
+def test_exit_codes(error, code, biglearn, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("biglearn_lite.book.run_book", fail)
+    assert biglearn("book", "run") == (code, "", "biglearn: x\n")
+
+
+def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr("biglearn_lite.book.run_book", lambda *a: calls.append(a))
+    biglearn("book", "run", "--profile", "smoke")
+    biglearn("book", "run", "intro", "--train", "-p", "n=3", "--timeout", "9")
+    biglearn("book", "run", "--profile", "smoke", "--online", "--output", str(tmp_path))
+    (_, names, smoke, output), (_, one, train, _), (_, _, online, folder) = calls
+    assert (names, output, smoke.profile, smoke.offline) == ([], None, "smoke", True)
+    assert one == ["intro"]
+    assert train.parameters == {"train": True, "n": 3}
+    assert (train.profile, train.offline, train.timeout) == ("auto", False, 9)
+    assert (online.offline, folder) == (False, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [("n=3", ("n", 3)), ("a=b=c", ("a", "b=c")), ("x=true", ("x", True))],
+)
+def test_parameters(text, parameter):
+    assert parse_parameter(text) == parameter
+
+
+def test_build_hands_on_the_exit_code(biglearn, monkeypatch):
+    def build(root, arguments):
+        assert list(arguments) == ["--fast"]
+        return 3
+
+    monkeypatch.setattr("biglearn_lite.book.build_book", build)
+    assert biglearn("book", "build", "--fast")[0] == 3
+
+
+def test_build_calls_the_script(tmp_path):
+    from biglearn_lite.book import build_book
+
+    (tmp_path / "tools").mkdir()
+    script = "import sys; sys.exit(4 if sys.argv[1:] == ['a'] else 5)"
+    (tmp_path / "tools" / "build_book.py").write_text(script)
+    assert build_book(tmp_path, ["a"]) == 4
+
+
+def test_check_lists_findings(biglearn, monkeypatch):
+    monkeypatch.setattr("biglearn_lite.book.check_book", lambda _: ["x is wrong."])
+    assert biglearn("book", "check")[:2] == (1, "- x is wrong.\n1 findings.\n")
+    monkeypatch.setattr("biglearn_lite.book.check_book", lambda _: [])
+    assert biglearn("book", "check")[0] == 0
+
+
+def test_version(biglearn):
+    from biglearn_lite import __version__
+
+    assert biglearn("--version")[1] == f"biglearn-lite {__version__}\n"
