@@ -149,7 +149,7 @@
     };
     one.title.className = "bl-title";
     one.canvas.className = "bl-canvas";
-    one.canvas.style.minHeight = `${json.layout?.height || 400}px`;
+    one.canvas.style.height = `${json.layout?.height || 400}px`; // room before it is drawn
     setTitle(one.title, picture(one).title);
     div.append(one.title, one.canvas);
     if (sliders) controls(one);

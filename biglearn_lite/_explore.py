@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,7 @@ def _displayed(fig: go.Figure) -> dict:
     data = {
         "application/vnd.plotly.v1+json": {
             **fig.to_dict(),
-            "config": {"displayModeBar": False, "responsive": True},
+            "config": {"displayModeBar": False},
         },
         "text/plain": fig.layout.meta["alt"],
     }
@@ -204,10 +205,9 @@ def _displayed(fig: go.Figure) -> dict:
 
 
 def _failed(error: Exception) -> dict:
-    name = type(error).__name__
     return {
         "output_type": "error",
-        "ename": name,
+        "ename": type(error).__name__,
         "evalue": str(error),
-        "traceback": [f"{name}: {error}"],
+        "traceback": traceback.format_exception(error),
     }

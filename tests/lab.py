@@ -168,8 +168,8 @@ def wait_until_run(page):
     state = """() => {
       const cells = [...document.querySelectorAll('.jp-CodeCell')];
       const text = cell => cell.querySelector('.cm-content')?.innerText.trim();
-      const failed = document.querySelector(
-        '.jp-OutputArea-output[data-mime-type$="error"]');
+      const failed = [...document.querySelectorAll('.jp-OutputArea-output')]
+        .find(output => output.innerText.includes('Traceback (most recent call'));
       if (failed) return 'error: ' + failed.innerText.slice(-600);
       const open = cells.filter(cell => text(cell) !== ''
         && !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText));
