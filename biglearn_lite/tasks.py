@@ -190,11 +190,11 @@ class TaskSampler:
         return observed.to(device), fresh
 
     def _draw(self, available: Tensor, noise: Tensor, sizes: Sizes) -> Task:
-        """Put the available tokens in a line: the first are `S`, the next are `T`."""
+        """Line up the available tokens: the first are `S`, the next `T`."""
         n_source, n_target = sizes(available.sum(1), noise[:, :3])
         if self._ordered:
             place = available.cumsum(1) - 1
-        else:  # the rank of a token's noise is its place in a uniformly random order
+        else:  # the rank of a token's noise: a random order
             place = noise[:, 3:].masked_fill(~available, 2.0).argsort(1).argsort(1)
         place = place.masked_fill(~available, self.length)
         source = place < n_source[:, None]
@@ -202,7 +202,7 @@ class TaskSampler:
         return Task._trusted(source, target)
 
     def _sizes(self, n: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """`|S|` and `|T|` of each row with `n` tokens, from three uniform numbers."""
+        """`|S|` and `|T|` of rows with `n` tokens, from uniform noise."""
         n_source = self._source_count(n - 1, noise[:, 1])
         n_target = n - n_source
         if self.target_ratio is not None:
