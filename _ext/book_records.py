@@ -20,7 +20,7 @@ class Chapter:
     """One notebook of the table of contents; the introduction is not a chapter."""
 
     document: str  # as in _toc.yml: "book/mixtures"
-    about: str  # the first sentence of its prose
+    about: str  # what it shows, in a sentence
     datasets: tuple[str, ...]  # names given to `load`
     runs: tuple[str, ...]  # names given to `load_run`
 
@@ -47,7 +47,7 @@ def chapters(root: Path) -> list[Chapter]:
 
 
 def read_chapter(root: Path, document: str) -> Chapter:
-    """Read one notebook's first sentence and what its code loads."""
+    """Read what one notebook promises and what its code loads."""
     notebook = json.loads((root / f"{document}.ipynb").read_text("utf8"))
     text, code = (
         "\n\n".join(
@@ -59,12 +59,21 @@ def read_chapter(root: Path, document: str) -> Chapter:
     )
     datasets = re.findall(r"\bload\(\s*['\"](\w+)['\"]", code)
     runs = re.findall(r"\bload_run\(\s*['\"]([\w-]+)['\"]", code)
-    return Chapter(document, first_sentence(text), unique(datasets), unique(runs))
+    about = promises(text) or first_sentence(text)
+    return Chapter(document, about, unique(datasets), unique(runs))
 
 
 def unique(names: list[str]) -> tuple[str, ...]:
     """Each name once, in order of first appearance."""
     return tuple(dict.fromkeys(names))
+
+
+def promises(markdown: str, most: int = 3) -> str:
+    """The first items of the list under "What you will learn", as one sentence."""
+    _, _, rest = markdown.partition("What you will learn")
+    items = re.findall(r"^[-*] +(.+(?:\n +.+)*)", rest.partition("\n#")[0], flags=re.M)
+    clean = [re.sub(r"\s+", " ", item).rstrip(" ;.,") for item in items[:most]]
+    return "; ".join(clean) + "." if clean else ""
 
 
 def first_sentence(markdown: str) -> str:

@@ -223,6 +223,24 @@ Tokens are e.g. pixels $x.y$ of an image. The rest follows.
     )
 
 
+def test_promises_of_a_chapter_become_a_sentence():
+    markdown = """**What you will learn**
+
+- how a task
+  is made;
+- the rule $3^L$,
+- why.
+- not shown
+
+# Next
+
+- not this
+"""
+    found = book_records.promises(markdown)
+    assert found == "how a task is made; the rule $3^L$; why."
+    assert book_records.promises("# Title") == ""
+
+
 def test_nothing_measured_yet_is_no_error(tmp_path):
     assert book_records.read_ledger(tmp_path) == {"claims": {}, "chapters": {}}
     assert book_records.read_runs(tmp_path) == []

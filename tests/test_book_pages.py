@@ -90,6 +90,19 @@ def test_page_does_not_scroll_sideways(page):
     assert width <= page.viewport_size["width"] + 1
 
 
+def test_wide_page_shows_whole_lines(page):
+    """On a phone an equation or a line of code may scroll, on a desk it may not."""
+    if page.viewport_size["width"] < 1000:
+        return
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(
+             'article mjx-container[display], article .cell_input pre')]
+          .filter(box => box.scrollWidth > box.clientWidth + 1)
+          .map(box => box.closest('.math')?.id || box.textContent.slice(0, 60))"""
+    )
+    assert cut == [], "break these lines"
+
+
 def sliders(page):
     """Pairs of a slider and the figure it moves."""
     for box in page.query_selector_all(".bl-explore"):
