@@ -131,14 +131,9 @@ def book_run(
     ] = None,
 ) -> None:
     """Run chapters, each in a fresh kernel; write the claims into the ledger."""
+    from biglearn_lite.book import Settings, parse_parameter, run_book
     from biglearn_lite.chapters import find_root
 
-    try:
-        from biglearn_lite.book import Settings, parse_parameter, run_book
-    except ImportError as error:
-        raise ValueError(
-            f"Running the book needs {error.name}: pip install 'biglearn-lite[all]'."
-        ) from error
     parameters = dict(map(parse_parameter, parameter or []))
     if train:
         parameters["train"] = True
@@ -189,10 +184,12 @@ def main() -> None:
         app()
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         _stop(error, 2)
+    except ModuleNotFoundError as error:
+        _stop(f"this needs {error.name}: pip install 'biglearn-lite[all]'.", 2)
     except (OSError, RuntimeError) as error:
         _stop(error, 1)
 
 
-def _stop(error: Exception, code: int) -> None:
-    print(f"biglearn: {error}", file=sys.stderr)
+def _stop(message: Exception | str, code: int) -> None:
+    print(f"biglearn: {message}", file=sys.stderr)
     sys.exit(code)

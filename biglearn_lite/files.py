@@ -13,8 +13,6 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 CHUNK = 1 << 16
 
 
@@ -91,6 +89,8 @@ def download(
 
 def _get(url: str, timeout: float) -> bytes:
     """The bytes behind an address, with a progress bar if it takes long."""
+    from tqdm.auto import tqdm
+
     chunks = []
     with urllib.request.urlopen(url, timeout=timeout) as response:
         size = int(response.headers.get("Content-Length") or 0)

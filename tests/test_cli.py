@@ -124,20 +124,25 @@ def test_data_fetch(biglearn, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "code", "message"),
     [
-        (ValueError("x"), 2),
-        (FileNotFoundError("x"), 2),
-        (DownloadError("x"), 1),
-        (ChapterError("x"), 1),
+        (ValueError("x"), 2, "x"),
+        (FileNotFoundError("x"), 2, "x"),
+        (DownloadError("x"), 1, "x"),
+        (ChapterError("x"), 1, "x"),
+        (
+            ModuleNotFoundError("No module named 'papermill'", name="papermill"),
+            2,
+            "this needs papermill: pip install 'biglearn-lite[all]'.",
+        ),
     ],
 )
-def test_exit_codes(error, code, biglearn, monkeypatch):
+def test_exit_codes(error, code, message, biglearn, monkeypatch):
     def fail(*_):
         raise error
 
     monkeypatch.setattr("biglearn_lite.book.run_book", fail)
-    assert biglearn("book", "run") == (code, "", "biglearn: x\n")
+    assert biglearn("book", "run") == (code, "", f"biglearn: {message}\n")
 
 
 def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
