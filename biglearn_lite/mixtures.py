@@ -45,6 +45,9 @@ class GaussianMixture:
     covariances and points, in float32 and float64, on any device. A component of
     weight zero takes no part: its weight, mean and covariance get gradient zero.
 
+    The attributes `weights`, `means` and `covariances` have the full batch shape. They
+    are constants of the object: make a new mixture from new parameters.
+
     Args:
         weights: `(..., K)`, not negative, summing to one.
         means: `(..., K, D)`.
