@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Callable
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # no spinning on a busy machine
 
 import torch
 from torch import Tensor
