@@ -170,7 +170,7 @@ def book_check() -> None:
     for finding in findings:
         print(f"- {finding}")
     if findings:
-        print(f"{len(findings)} findings.")
+        print(f"To mend: {len(findings)}.")
         raise typer.Exit(1)
     print("The committed chapters and the ledger are in order.")
 

@@ -187,7 +187,7 @@ def test_build_calls_the_script(tmp_path):
 
 def test_check_lists_findings(biglearn, monkeypatch):
     monkeypatch.setattr("biglearn_lite.book.check_book", lambda _: ["x is wrong."])
-    assert biglearn("book", "check")[:2] == (1, "- x is wrong.\n1 findings.\n")
+    assert biglearn("book", "check")[:2] == (1, "- x is wrong.\nTo mend: 1.\n")
     monkeypatch.setattr("biglearn_lite.book.check_book", lambda _: [])
     assert biglearn("book", "check")[0] == 0
 
