@@ -68,7 +68,7 @@ def unique(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def promises(markdown: str, most: int = 3) -> str:
+def promises(markdown: str, most: int = 2) -> str:
     """The first items of the list under "What you will learn", as one sentence."""
     _, _, rest = markdown.partition("What you will learn")
     items = re.findall(r"^[-*] +(.+(?:\n +.+)*)", rest.partition("\n#")[0], flags=re.M)

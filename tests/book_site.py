@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def is_current() -> bool:
     return index.exists() and index.stat().st_mtime >= newest
 
 
+@functools.cache
 def built() -> Path:
     """The folder of the pages; built now if need be, by one process at a time."""
     HTML.parent.mkdir(exist_ok=True)

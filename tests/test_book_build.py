@@ -229,7 +229,6 @@ def test_promises_of_a_chapter_become_a_sentence():
 - how a task
   is made;
 - the rule $3^L$,
-- why.
 - not shown
 
 # Next
@@ -237,7 +236,7 @@ def test_promises_of_a_chapter_become_a_sentence():
 - not this
 """
     found = book_records.promises(markdown)
-    assert found == "how a task is made; the rule $3^L$; why."
+    assert found == "how a task is made; the rule $3^L$."
     assert book_records.promises("# Title") == ""
 
 
