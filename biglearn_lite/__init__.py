@@ -16,6 +16,7 @@ from biglearn_lite.check import check
 _PUBLIC = {
     "Task": "tasks",
     "TaskSampler": "tasks",
+    "all_tasks": "tasks",
     "count_tasks": "tasks",
     "masked_language_model": "tasks",
     "next_token": "tasks",

@@ -16,7 +16,7 @@ def test_the_example_runs(capsys):
     source = names["task"].source
     answer = names["model"].sample(names["x"], names["task"], names["generator"])
     assert (answer[source] == names["x"][source]).all()
-    assert "joint" in capsys.readouterr().out
+    assert "marginal" in capsys.readouterr().out
 
 
 def test_its_make_targets_exist():

@@ -1,7 +1,7 @@
 """Run one step of a make target: say what it does, time it, keep the list of steps.
 
-    python tools/step.py "what this step does" command [argument ...]
-    python tools/step.py --summary
+python tools/step.py "what this step does" command [argument ...]
+python tools/step.py --summary
 """
 
 from __future__ import annotations
