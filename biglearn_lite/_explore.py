@@ -175,8 +175,10 @@ def _explore_live(function: Callable, positions: dict[str, list]) -> VBox:
     ]
     shown: dict[tuple, tuple] = {}
     first = (0,) * len(sliders)
-    shown[first] = (_displayed(_frame(function, positions, first)),)
-    output = ipywidgets.Output(outputs=shown[first])
+    fig = _frame(function, positions, first)
+    shown[first] = (_displayed(fig),)
+    room = {"min_height": f"{fig.layout.height}px"}  # the page stays still in between
+    output = ipywidgets.Output(outputs=shown[first], layout=room)
 
     def redraw(_change: Any) -> None:
         index = tuple(slider.value for slider in sliders)

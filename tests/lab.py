@@ -151,8 +151,8 @@ def run_all(page):
     started = "[...document.querySelectorAll('.jp-InputPrompt')]"
     started += ".some(prompt => /\\[[*\\d]/.test(prompt.innerText))"
     for _attempt in range(5):
-        page.click("text=Run >> nth=0")
-        page.click("text=Run All Cells >> nth=0")
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
         try:
             page.wait_for_function(started, timeout=5000)
             return

@@ -83,73 +83,63 @@ def laboratory(tmp_path_factory):
             yield address, book, window
 
 
-def drag(page, handle, share):
-    """Drag a slider's handle to a share of its track."""
-    handle.scroll_into_view_if_needed()
-    at = handle.bounding_box()
-    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]")
-    bar = track.bounding_box()
-    y = at["y"] + at["height"] / 2
-    page.mouse.move(at["x"] + at["width"] / 2, y)
-    page.mouse.down()
-    page.mouse.move(bar["x"] + bar["width"] * share, y, steps=8)
-    page.mouse.up()
+def centre(locator):
+    """Scroll there and return where it is; a redraw in between doesn't matter."""
+    locator.evaluate("el => el.scrollIntoView({block: 'center', behavior: 'instant'})")
+    return locator.bounding_box()
+
+
+def picture(page, locator):
+    """What the window shows at the element, once two looks agree."""
     page.mouse.move(2, 2)
-
-
-def still(locator):
-    """A picture of the element that has stopped changing."""
-    before = locator.screenshot(timeout=20_000)
-    for _ in range(20):
-        time.sleep(0.25)
-        now = locator.screenshot(timeout=20_000)
-        if now == before:
+    before, deadline = None, time.monotonic() + 20
+    while time.monotonic() < deadline:
+        now = page.screenshot(clip=centre(locator))
+        if now == before and locator.locator(".main-svg").count():
             return now
         before = now
+        time.sleep(0.2)
     raise AssertionError("the picture does not come to rest")
 
 
-def changed(locator, before):
-    """Wait until the element looks different from `before`."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
-        if locator.count() and locator.screenshot(timeout=20_000) != before:
-            return True
-    return False
+def drag(page, slider, share):
+    """Drag a slider's handle to a share of its track."""
+    bar = centre(slider.locator(".noUi-target"))
+    at = slider.locator(".noUi-handle").bounding_box()
+    y = at["y"] + at["height"] / 2
+    page.mouse.move(at["x"] + at["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(bar["x"] + bar["width"] * share, y, steps=3)
+    page.mouse.up()
 
 
 def drag_every_slider(page, box):
     """Move each slider of one `explore`: its readout and the picture change."""
-    plot = box.locator(".widget-output .js-plotly-plot").first
-    plot.wait_for(timeout=30_000)
+    output = box.locator(".widget-output")
+    box.locator(".js-plotly-plot").first.wait_for(timeout=30_000)
     sliders = box.locator(".widget-slider")
     for k in range(sliders.count()):
-        slider = sliders.nth(k)
-        slider.scroll_into_view_if_needed()
-        plot.scroll_into_view_if_needed()
-        before, value = still(plot), slider.locator(".widget-readout").inner_text()
-        drag(page, slider.locator(".noUi-handle"), 0.97)
-        readout = slider.locator(".widget-readout").inner_text()
-        assert readout != value, f"slider {k} did not move"
-        plot.scroll_into_view_if_needed()
-        assert changed(plot, before), (
-            f"slider {k} at {readout} left the picture as it was"
-        )
+        readout = sliders.nth(k).locator(".widget-readout")
+        before, value = picture(page, output), readout.inner_text()
+        drag(page, sliders.nth(k), 0.97)
+        assert readout.inner_text() != value, f"slider {k} did not move"
+        deadline = time.monotonic() + 30
+        while picture(page, output) == before:
+            said = f"slider {k}, now {readout.inner_text()}, left the picture as it was"
+            assert time.monotonic() < deadline, said
     return sliders.count()
 
 
 def paint_somewhere(page, box):
     """Paint a stroke: the roles (or the drawing) and the readout change."""
     canvas = box.locator("canvas")
-    canvas.scroll_into_view_if_needed()
     state = "el => el.dataset.roles ?? el.dataset.ink"
     before, said = box.evaluate(state), box.locator(".bl-paint-readout").inner_text()
     buttons = box.locator(".bl-paint-brush")
     roles = before if len(before) > 2 else ""
     # a brush that changes the first patch, whatever it is
     buttons.nth(1 if roles.startswith("1") else 0).click()
-    area = canvas.bounding_box()
+    area = centre(canvas)
     page.mouse.move(area["x"] + 6, area["y"] + 6)
     page.mouse.down()
     page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + 6, steps=6)
