@@ -105,6 +105,19 @@ def test_normalising_twice_changes_nothing(finished):
     assert normalise(nbformat.reads(text, as_version=4), "first") == text
 
 
+def test_traces_of_a_run_go_and_the_rest_stays():
+    notebook = executed()
+    clean = normalise(notebook, "x")
+    notebook.cells.insert(2, cell("profile = 'cpu'", "injected-parameters"))
+    notebook.metadata["papermill"] = {"start_time": "now"}
+    for each in notebook.cells:
+        each.metadata |= {"papermill": {}, "execution": {}, "collapsed": False}
+        each.metadata.setdefault("tags", [])
+    assert normalise(notebook, "x") == clean
+    notebook.cells[1].metadata["mystnb"] = {"image": {"alt": "a digit"}}
+    assert "a digit" in normalise(notebook, "x")
+
+
 def test_the_ledger_has_the_claims_and_the_costs(finished):
     ledger = read_ledger(finished / "book" / "ledger.json")
     claims = ledger["claims"]["first"]
