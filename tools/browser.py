@@ -83,16 +83,8 @@ def open_page(
 
 
 def scroll_through(page: Page) -> None:
-    """Scroll to the end, so that everything drawn on sight is drawn, and back."""
-    page.evaluate(
-        """async () => {
-          const step = window.innerHeight * 0.8;
-          for (let y = 0; y < document.documentElement.scrollHeight; y += step) {
-            window.scrollTo(0, y);
-            await new Promise(done => setTimeout(done, 30));
-          }
-          window.scrollTo(0, 0);
-        }"""
-    )
-    drawn = "[...document.querySelectorAll('.bl-plotly')]"
-    page.wait_for_function(f"{drawn}.every(div => div.dataset.drawn === 'true')")
+    """Bring every figure into view, as a reader does, and wait until it is drawn."""
+    for figure in page.query_selector_all(".bl-plotly"):
+        figure.scroll_into_view_if_needed()
+        page.wait_for_function("div => div.dataset.drawn === 'true'", arg=figure)
+    page.evaluate("window.scrollTo(0, 0)")
