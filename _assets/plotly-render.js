@@ -30,12 +30,9 @@
     return layout;
   }
 
-  // null stands for "not in this frame"
-  function assign(target, changes) {
-    for (const [key, value] of Object.entries(changes || {})) {
-      if (value === null) delete target[key];
-      else target[key] = value;
-    }
+  // what any frame sets is forgotten before a frame is put on: it may lack a key
+  function forget(target, frames) {
+    for (const frame of frames) for (const key of Object.keys(frame || {})) delete target[key];
   }
 
   // the figure at one combination of the sliders
@@ -44,9 +41,13 @@
     const layout = copy(one.json.layout || {});
     const frame = one.frames.get(one.index.join(","));
     if (frame) {
-      const traces = frame.traces || data.map((_, k) => k);
-      (frame.data || []).forEach((changes, k) => assign(data[traces[k]], copy(changes)));
-      assign(layout, copy(frame.layout || {}));
+      const all = [...one.frames.values()];
+      frame.traces.forEach((trace, k) => {
+        forget(data[trace], all.map((other) => other.data[k]));
+        Object.assign(data[trace], copy(frame.data[k]));
+      });
+      forget(layout, all.map((other) => other.layout));
+      Object.assign(layout, copy(frame.layout || {}));
     }
     const title = layout.title && (layout.title.text ?? layout.title);
     delete layout.title; // shown as text above, where it wraps and can be selected

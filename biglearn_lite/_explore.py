@@ -115,8 +115,27 @@ def _varying(parts: list[dict]) -> list[str]:
     ]
 
 
+def _frames(traces: list[list[dict]], layouts: list[dict]) -> list[dict]:
+    """Return for each picture what is not the same in all of them.
+
+    A key that some picture lacks is left out of its frame: the page forgets all keys
+    that change before it puts a frame on.
+    """
+    changes = [_varying(list(same)) for same in zip(*traces, strict=True)]
+    moving = [k for k, keys in enumerate(changes) if keys]
+    redrawn = _varying(layouts)
+    return [
+        {
+            "traces": moving,
+            "data": [_chosen(each[k], ["type", *changes[k]]) for k in moving],
+            **({"layout": _chosen(layout, redrawn)} if redrawn else {}),
+        }
+        for each, layout in zip(traces, layouts, strict=True)
+    ]
+
+
 def _chosen(part: dict, keys: list[str]) -> dict:
-    return {key: part.get(key) for key in keys}
+    return {key: part[key] for key in keys if key in part}
 
 
 def _explore_static(function: Callable, positions: dict[str, list]) -> go.Figure:
@@ -130,27 +149,9 @@ def _explore_static(function: Callable, positions: dict[str, list]) -> go.Figure
             "every frame needs the same traces in the same order, and they differ: "
             "draw an empty trace where there is nothing to show."
         )
-    changes = [_varying([each[k] for each in traces]) for k in range(len(kinds[0]))]
-    moving = [k for k, keys in enumerate(changes) if keys]
-    redrawn = _varying(layouts)
-    frames = [
-        {
-            "name": ",".join(map(str, index)),
-            "data": [
-                {
-                    "type": each[k]["type"],
-                    **{key: each[k].get(key) for key in changes[k]},
-                }
-                for k in moving
-            ],
-            "traces": moving,
-            "layout": _chosen(layout, redrawn),
-        }
-        for index, each, layout in zip(indices, traces, layouts, strict=True)
-    ]
-    for frame in frames:
-        if not frame["layout"]:
-            del frame["layout"]
+    frames = _frames(traces, layouts)
+    for index, frame in zip(indices, frames, strict=True):
+        frame["name"] = ",".join(map(str, index))
     sliders = {
         "names": [name.replace("_", " ") for name in positions],
         "values": [[_label(v) for v in sequence] for sequence in positions.values()],
@@ -173,10 +174,9 @@ def _explore_live(function: Callable, positions: dict[str, list]) -> VBox:
         )
         for name, sequence in positions.items()
     ]
-    shown: dict[tuple, tuple] = {}
     first = (0,) * len(sliders)
     fig = _frame(function, positions, first)
-    shown[first] = (_displayed(fig),)
+    shown = {first: (_displayed(fig),)}
     room = {"min_height": f"{fig.layout.height}px"}  # the page stays still in between
     output = ipywidgets.Output(outputs=shown[first], layout=room)
 

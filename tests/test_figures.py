@@ -159,11 +159,27 @@ def test_source_is_the_package_itself():
 def merged(fig, name):
     """The data of a frame as the page shows it."""
     spec = fig.to_dict()
+    for frame in spec["frames"]:  # forget what any frame sets
+        for k, changes in zip(frame["traces"], frame["data"], strict=True):
+            spec["data"][k] = {
+                key: v for key, v in spec["data"][k].items() if key not in changes
+            }
+        for key in frame.get("layout", {}):
+            spec["layout"].pop(key, None)
     frame = next(f for f in spec["frames"] if f["name"] == name)
     for k, changes in zip(frame["traces"], frame["data"], strict=True):
         spec["data"][k] |= changes
     spec["layout"] |= frame.get("layout", {})
     return spec
+
+
+def now_and_then(k):
+    """A point with a note and a colour at even positions only."""
+    fig = go.Figure(go.Scatter(x=[k], y=[0]))
+    if k % 2 == 0:
+        fig.update_traces(marker={"color": "red"})
+        fig.add_annotation(x=k, y=0, text=f"note {k}")
+    return figures.finish(fig, "a point")
 
 
 def test_frames_and_live_show_the_same(static, monkeypatch):
@@ -180,6 +196,13 @@ def test_frames_and_live_show_the_same(static, monkeypatch):
             page = merged(fig, f"{i},{j}")
             assert live["data"] == page["data"]
             assert live["layout"]["title"] == page["layout"]["title"]
+
+
+def test_what_a_frame_lacks_does_not_stay(static):
+    fig = figures.explore(now_and_then, k=[0, 1, 2])
+    pictures = [merged(fig, str(k)) for k in range(3)]
+    assert ["annotations" in p["layout"] for p in pictures] == [True, False, True]
+    assert ["marker" in p["data"][0] for p in pictures] == [True, False, True]
 
 
 def test_frames_hold_only_what_changes(static):
@@ -445,6 +468,7 @@ def test_sliders_of_a_static_page_combine(window, tmp_path, static):
         figures.explore(bump, angle=[0, 0.5, 1], value=[0, 1, 1.5]),
         figures.explore(line, slope=[1, 2]),
         figures.curves([0, 1], {"plain": [0, 1]}, alt="plain"),
+        figures.explore(now_and_then, k=[0, 1, 2]),
     ]
     with lab.browser.open_page(window, lab.tiny_page(tmp_path, figs)) as page:
         lab.browser.scroll_through(page)
@@ -466,6 +490,14 @@ def test_sliders_of_a_static_page_combine(window, tmp_path, static):
         z = page.evaluate("document.querySelector('.bl-canvas').data[0].z.bdata")
         assert z == merged(figs[0], "1,2")["data"][0]["z"]["bdata"]
         assert first.screenshot() != before
+        page.locator(".bl-explore").last.locator("input").focus()
+        for index, notes in ((1, 0), (2, 1), (1, 0), (0, 1)):
+            page.keyboard.press("Home")
+            for _ in range(index):
+                page.keyboard.press("ArrowRight")
+            point = page.locator(f'.bl-plotly[data-frame="{index}"]').last
+            point.wait_for()
+            assert point.locator(".annotation").count() == notes
         colour = "getComputedStyle(document.querySelector('.xtick text')).fill"
         light = page.evaluate(colour)
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
