@@ -36,7 +36,7 @@ from biglearn_lite._views import (
     turn,
     views_of,
 )
-from biglearn_lite.basins import STARS, Minimum, local_minima
+from biglearn_lite._basins import STARS, Minimum, local_minima
 
 __all__ = [
     "CONDITIONAL_ANGLES",
