@@ -28,10 +28,16 @@ INK = "#767676"  # contrast of about 4.5 on white and on JupyterLab's dark page
 _FAINT = "rgba(128,128,128,0.25)"
 
 
+def _steps(magnitude: Any, unit: float) -> Any:
+    """Count units, ties away from zero, with room for the last bits of a processor."""
+    return np.floor(magnitude / unit + 0.5 + 1e-5)
+
+
 def _quantum(scale: float) -> float:
     """One unit of the last kept digit for numbers as large as `scale`."""
-    exponent = int(f"{scale:.{DIGITS - 1}e}".split("e")[1])
-    return 10.0 ** (exponent - DIGITS + 1)
+    unit = 10.0 ** (math.floor(math.log10(scale)) - DIGITS + 1)
+    # 9.9996 is 10.00, not 9.9996 in units of 0.001
+    return unit * 10 if _steps(scale, unit) >= 10**DIGITS else unit
 
 
 def round_array(values: Any) -> np.ndarray:
@@ -48,12 +54,11 @@ def round_array(values: Any) -> np.ndarray:
     x = values.astype(np.float64)
     finite = np.isfinite(x)
     scale = float(np.abs(x[finite]).max()) if finite.any() else 0.0
-    if scale < 1e-12:
+    if scale < 0.99e-12:
         return np.ascontiguousarray(np.where(finite, 0.0, np.nan), dtype=np.float32)
     unit = _quantum(scale)
     with np.errstate(invalid="ignore", over="ignore"):
-        steps = np.floor(np.abs(x) / unit + 0.5 + 1e-5)
-        rounded = np.sign(x) * steps * unit + 0.0
+        rounded = np.sign(x) * _steps(np.abs(x), unit) * unit + 0.0
         rounded = np.where(finite, rounded, np.nan).astype(np.float32)
     return np.ascontiguousarray(rounded)
 

@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -65,6 +65,12 @@ def test_rounding_keeps_four_digits_of_the_scale(x):
 
 
 @given(arrays(np.float64, array_shapes(max_dims=2, max_side=6), elements=NUMBERS))
+@example(np.array([9.99949999, 0.1235]))
+@example(np.array([1e-12]))
+@example(np.array([9.9995, 0.1235]))
+@example(np.array([0.99995, 0.01235]))
+@example(np.array([9.9996, 0.1235]))
+@example(np.array([1000.0, 0.45]))
 def test_rounding_twice_is_rounding_once(x):
     once = round_array(x)
     assert round_array(once).tobytes() == once.tobytes()
