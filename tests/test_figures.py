@@ -67,6 +67,7 @@ def test_rounding_keeps_four_digits_of_the_scale(x):
 @given(arrays(np.float64, array_shapes(max_dims=2, max_side=6), elements=NUMBERS))
 @example(np.array([9.99949999, 0.1235]))
 @example(np.array([1e-12]))
+@example(np.array([0.99955e-12]))
 @example(np.array([9.9995, 0.1235]))
 @example(np.array([0.99995, 0.01235]))
 @example(np.array([9.9996, 0.1235]))
