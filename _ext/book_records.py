@@ -116,10 +116,24 @@ def count_claims(ledger: dict[str, dict[str, Any]], slug: str) -> tuple[int, int
 
 
 def plain(value: Any) -> str:
-    """A measured value as text: four significant digits, yes or no for a truth."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    """A measured value as text: four significant digits of what is no whole number."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """Whether a claim held, in a word."""
+    return "holds" if record["held"] else "FAILS"
+
+
+def measured(record: dict[str, Any]) -> str:
+    """On what a record was measured, and when."""
+    day = record.get("date", "")[:10]
+    return f"on {record.get('device', 'an unknown device')}, {day}"
+
+
+def where(profile: str, record: dict[str, Any]) -> str:
+    """Profile, device and date of a record."""
+    return f"at profile `{profile}` {measured(record)}"
 
 
 def duration(seconds: float) -> str:
@@ -134,3 +148,12 @@ def memory(mebibytes: float) -> str:
     if mebibytes < 1000:
         return f"{round(mebibytes, -1):.0f} MiB"
     return f"{mebibytes / 1024:.1f} GiB"
+
+
+def costs(chapter: dict[str, Any]) -> str:
+    """Time and memory of a chapter at each profile."""
+    return "; ".join(
+        f"{duration(one['seconds'])}, {memory(one['peak_mib'])}"
+        + (f" ({profile})" if len(chapter) > 1 else "")
+        for profile, one in chapter.items()
+    )
