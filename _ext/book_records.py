@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+NO_BREAK = "\u00a0"  # between a number and its unit
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -139,15 +141,15 @@ def where(profile: str, record: dict[str, Any]) -> str:
 def duration(seconds: float) -> str:
     """Seconds as a reader says them."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"
+        return f"{max(1, round(seconds))}{NO_BREAK}s"
+    return f"{round(seconds / 60)}{NO_BREAK}min"
 
 
 def memory(mebibytes: float) -> str:
     """Mebibytes as a reader says them."""
     if mebibytes < 1000:
-        return f"{round(mebibytes, -1):.0f} MiB"
-    return f"{mebibytes / 1024:.1f} GiB"
+        return f"{round(mebibytes, -1):.0f}{NO_BREAK}MiB"
+    return f"{mebibytes / 1024:.1f}{NO_BREAK}GiB"
 
 
 def costs(chapter: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 
 import book_records
 import book_site
@@ -54,11 +55,13 @@ def test_introduction_lists_every_chapter(html):
 
 
 def test_status_shows_every_claim_of_the_ledger(html):
-    page = re.sub(r"<[^>]+>|\s+", "", text_of(html, "book/status"))
+    def letters(text):  # the page has other quotation marks
+        return re.sub(r"[\W_]+", "", unescape(text))
+
+    page = letters(re.sub(r"<[^>]+>", "", text_of(html, "book/status")))
     for claims in book_records.read_ledger(ROOT)["claims"].values():
         for name in claims:
-            escaped = name.replace("&", "&amp;").replace("<", "&lt;")
-            assert re.sub(r"\s+", "", escaped.replace(">", "&gt;")) in page
+            assert letters(name) in page, name
 
 
 def test_api_pages_document_every_public_name(html):
