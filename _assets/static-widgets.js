@@ -45,12 +45,10 @@
       get: (key) => state[key],
       set(key, value) {
         const changes = typeof key === "string" ? { [key]: value } : key;
-        for (const [name, next] of Object.entries(changes)) {
-          if (state[name] === next) continue;
-          state[name] = next;
-          tell(`change:${name}`, this, next);
-        }
-        tell("change", this);
+        const changed = Object.entries(changes).filter(([name, next]) => state[name] !== next);
+        Object.assign(state, Object.fromEntries(changed));
+        for (const [name, next] of changed) tell(`change:${name}`, this, next);
+        if (changed.length) tell("change", this);
       },
       on(names, listener) { names.split(/\s+/).forEach((name) => of(name).add(listener)); },
       off(names, listener) {

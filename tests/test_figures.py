@@ -455,7 +455,7 @@ def test_paint_on_a_static_page(window, tmp_path):
         assert box.get_attribute("data-kind") == "marginal"
         assert "in Jupyter" in box.locator(".bl-paint-message").inner_text()
         canvas.focus()
-        for key in ("ArrowDown", "s", "ArrowDown", "a", " ", "ArrowRight"):
+        for key in ("ArrowUp", "ArrowDown", "s", "ArrowDown", "a", " ", "ArrowRight"):
             page.keyboard.press(key)  # the cursor stops at the right edge
         assert box.get_attribute("data-roles") == "2222020100020000"
         assert box.get_attribute("data-count") == str(3**7 - 2**7)
@@ -466,6 +466,46 @@ def test_paint_on_a_static_page(window, tmp_path):
         assert second.get_attribute("data-ink") == "3"
         page.keyboard.press("Delete")
         assert second.get_attribute("data-ink") == "0"
+        assert not page.complaints
+
+
+LOGGER = """
+export default {
+  initialize({ model }) { model.started = true; },
+  render({ model, el }) {
+    const log = [];
+    const one = () => log.push(`n ${model.get("n")}`);
+    model.on("change:n", one);
+    model.on("change", () => log.push("any"));
+    model.set("n", 2);
+    model.set("n", 2);
+    model.save_changes();
+    model.off("change:n", one);
+    model.set("n", 3);
+    const raw = new Uint8Array(model.get("raw").buffer);
+    el.append([model.started, ...raw, ...log].join());
+  },
+};"""
+
+
+@pytest.mark.browser
+def test_saved_widgets_find_what_they_ask_for(window, tmp_path):
+    raw = base64.b64encode(bytes([7, 0, 255])).decode()
+    anywidget = {
+        "model_module": "anywidget",
+        "model_name": "AnyModel",
+        "state": {"_esm": LOGGER, "_css": "p {}", "n": 1},
+        "buffers": [{"path": ["raw"], "data": raw, "encoding": "base64"}],
+    }
+    plain = {"model_module": "@jupyter-widgets/controls", "state": {}}
+    state = {"state": {"a": anywidget, "b": plain}}
+    path = lab.tiny_page(tmp_path, (), ["a", "b", "lost"], state)
+    with lab.browser.open_page(window, path) as page:
+        page.wait_for_selector(".bl-widget[data-drawn]")
+        found = page.locator("div.bl-widget").all_inner_texts()
+        assert found[0] == "true,7,0,255,n 2,any,any"
+        assert all("run this chapter in Jupyter" in text for text in found[1:])
+        assert len(found) == 3
         assert not page.complaints
 
 
