@@ -6,6 +6,7 @@
   const INK = { light: "#2b2f36", dark: "#d8dce2" };
   const FAINT = { light: "rgba(90,98,110,.25)", dark: "rgba(190,198,210,.22)" };
   const NEAR = "600px";
+  const NARROW = matchMedia("(max-width: 600px)");
   const figures = [];
   let printing = false;
 
@@ -35,6 +36,36 @@
     for (const frame of frames) for (const key of Object.keys(frame || {})) delete target[key];
   }
 
+  // on a phone, panels side by side go below each other
+  function stack(data, layout) {
+    const panels = Object.keys(layout)
+      .map((key) => key.match(/^xaxis(\d*)$/))
+      .filter((found) => found && layout[`yaxis${found[1]}`])
+      .map(([key, id]) => ({ id, x: layout[key], y: layout[`yaxis${id}`] }));
+    const oneRow = panels.every(({ x, y }) => x.domain && (!y.domain || y.domain[1] - y.domain[0] > 0.99));
+    if (panels.length < 2 || !oneRow) return;
+    panels.sort((a, b) => a.x.domain[0] - b.x.domain[0]);
+    const gap = 0.14;
+    const height = (1 - gap * (panels.length - 1)) / panels.length;
+    panels.forEach(({ id, x, y }, k) => {
+      const top = 1 - k * (height + gap);
+      const [left, right] = x.domain;
+      for (const note of layout.annotations || []) {
+        const titles = note.xref === "paper" && note.yref === "paper" && note.y >= 0.99;
+        if (titles && note.x >= left && note.x <= right && !note.moved) {
+          Object.assign(note, { x: 0.5, y: top, moved: true });
+        }
+      }
+      x.domain = [0, 1];
+      y.domain = [top - height, top];
+      for (const trace of data) {
+        if ((trace.xaxis || "x").slice(1) !== id || !trace.colorbar) continue;
+        trace.colorbar = { ...trace.colorbar, y: top - height / 2, yanchor: "middle", len: height };
+      }
+    });
+    layout.height = (layout.height || 400) * (1 + 0.75 * (panels.length - 1));
+  }
+
   // the figure at one combination of the sliders
   function picture(one) {
     const data = copy(one.json.data);
@@ -55,6 +86,7 @@
     layout.margin = { ...layout.margin, t: layout.margin?.t ?? (legend ? 36 : 14) };
     layout.autosize = true;
     delete layout.width;
+    if (NARROW.matches) stack(data, layout);
     if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false;
     return { data, layout: colour(layout), title: typeof title === "string" ? title : "" };
   }
@@ -78,6 +110,12 @@
     node.hidden = !text;
   }
 
+  // before it is drawn, so that the text does not jump
+  function makeRoom(one, { layout, title }) {
+    one.canvas.style.height = `${layout.height || 400}px`;
+    setTitle(one.title, title);
+  }
+
   async function draw(one) {
     if (one.busy) { one.again = true; return; }
     one.busy = true;
@@ -85,7 +123,7 @@
       one.again = false;
       const { data, layout, title } = picture(one);
       const name = one.index.join(",");
-      setTitle(one.title, title);
+      makeRoom(one, { layout, title });
       const config = { responsive: true, displayModeBar: false };
       await (one.drawn
         ? Plotly.react(one.canvas, data, layout, config)
@@ -150,8 +188,7 @@
     };
     one.title.className = "bl-title";
     one.canvas.className = "bl-canvas";
-    one.canvas.style.height = `${json.layout?.height || 400}px`; // room before it is drawn
-    setTitle(one.title, picture(one).title);
+    makeRoom(one, picture(one));
     div.append(one.title, one.canvas);
     if (sliders) controls(one);
     figures.push(one);
@@ -169,6 +206,7 @@
     document.querySelectorAll(".bl-plotly").forEach((div) => near.observe(prepare(div).div));
     new MutationObserver(() => figures.filter((one) => one.drawn).forEach(draw))
       .observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    NARROW.addEventListener("change", () => figures.filter((one) => one.drawn).forEach(draw));
     addEventListener("beforeprint", () => { printing = true; figures.forEach(draw); });
     addEventListener("afterprint", () => { printing = false; figures.forEach(draw); });
   }

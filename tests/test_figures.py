@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from plotly.subplots import make_subplots
 
 from biglearn_lite import figures
 from biglearn_lite._finish import round_array
@@ -549,4 +550,23 @@ def test_sliders_of_a_static_page_combine(window, tmp_path, static):
         light = page.evaluate(colour)
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         page.wait_for_function(f"{colour} !== '{light}'")
+        assert not page.complaints
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "rows"), [(1280, 1), (390, 2)])
+def test_panels_go_below_each_other_on_a_phone(window, tmp_path, width, rows):
+    fig = make_subplots(1, 2, subplot_titles=["left", "right"])
+    for column in (1, 2):
+        fig.add_scatter(x=[0, 1], y=[column, 0], row=1, col=column)
+    path = lab.tiny_page(tmp_path, [figures.finish(fig, "two panels")])
+    with lab.browser.open_page(window, path, width=width) as page:
+        lab.browser.scroll_through(page)
+        boxes = [b.bounding_box() for b in page.locator(".cartesianlayer .bg").all()]
+        boxes = boxes or [b.bounding_box() for b in page.locator(".nsewdrag").all()]
+        titles = [t.bounding_box()["y"] for t in page.locator(".annotation").all()]
+        assert len({round(box["y"]) for box in boxes}) == rows
+        assert len({round(y) for y in titles}) == rows
+        assert sum(box["width"] for box in boxes) > rows * 0.6 * min(width, 390)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
         assert not page.complaints
