@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biglearn_lite._basins import STARS, Minimum, local_minima
 from biglearn_lite._views import (
     Numbers,
     angle_value,
@@ -36,7 +37,6 @@ from biglearn_lite._views import (
     turn,
     views_of,
 )
-from biglearn_lite._basins import STARS, Minimum, local_minima
 
 __all__ = [
     "CONDITIONAL_ANGLES",
