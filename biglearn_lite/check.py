@@ -63,7 +63,7 @@ def _unused(answer: Callable[[int], int]) -> str | None:
 def _angle(answer: int) -> str | None:
     if answer == 90:
         return "there the landscape is flat, but it loses its bad minima earlier"
-    return None if 38 <= answer <= 45 else "draw the landscape on both sides of it"
+    return None if answer == 45 else "draw the landscape on both sides of it"
 
 
 # one-sample-many-tasks
