@@ -1,7 +1,11 @@
 """One set of pins: pyproject, the conda file and the lock agree."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 
 import yaml
 from book_files import ROOT
@@ -62,3 +66,22 @@ def test_the_lock_holds_everything_and_satisfies_the_project():
 def test_the_lock_names_no_place_and_no_local_version():
     for line in lock_lines():
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .*)?", line), line
+
+
+def test_the_wheel_holds_scripts_and_recorded_runs(tmp_path):
+    tree = tmp_path / "tree"
+    for name in ("biglearn_lite", "book/runs"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    run = tree / "book/runs/demo/cpu"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    command = "-m pip wheel -q --no-deps --no-build-isolation --no-index -w out ."
+    subprocess.run([sys.executable, *command.split()], cwd=tree, check=True)
+    (wheel,) = (tree / "out").glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "biglearn_lite/paint.js" in names
+    assert "biglearn_lite/recorded/demo/cpu/metrics.json" in names
+    assert not [name for name in names if name.startswith(("tests", "book"))]
