@@ -21,7 +21,7 @@ Axis = Sequence[float] | np.ndarray | Tensor
 STARS = ((-1.0, 1.0), (1.0, -1.0))  # the models (mu1, mu2) that equal the data: KL = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Minimum:
     """A local minimum of a map, and the cells from which gradient flow ends in it.
 
@@ -84,7 +84,8 @@ def local_minima(
 
 def _checked(values: np.ndarray | Tensor, mu1: Axis, mu2: Axis) -> list[np.ndarray]:
     v, *axes = (
-        np.asarray(torch.as_tensor(t, dtype=torch.float64)) for t in (values, mu1, mu2)
+        torch.as_tensor(t, dtype=torch.float64).detach().cpu().numpy()
+        for t in (values, mu1, mu2)
     )
     for name, axis in zip(("mu1", "mu2"), axes, strict=True):
         if axis.ndim != 1 or len(axis) < 3 or not (np.diff(axis) > 0).all():

@@ -5,12 +5,12 @@ Kept apart so that `mixtures` reads as the mathematics. Every check is a `ValueE
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from biglearn_lite._task import Task
 
 if TYPE_CHECKING:
     from biglearn_lite.mixtures import GaussianMixture
@@ -28,6 +28,19 @@ def cholesky(covariances: Tensor, validate: bool, name: str) -> Tensor:
             "small multiple of the identity, or use float64 if it is nearly singular."
         )
     return factors
+
+
+def as_numbers(name: str, value: Any) -> Tensor:
+    """Tensors as they are; lists and arrays as tensors, integers as default floats."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        value = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"{name} must be a tensor, an array or a list of numbers; got {value!r}."
+        ) from None
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
 
 def check_parameters(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
@@ -61,11 +74,6 @@ def check_shapes(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         "shapes must be weights (..., K), means (..., K, D), covariances (..., K, D, D)"
     )
     named = {"weights": weights, "means": means, "covariances": covariances}
-    for name, value in named.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"{name} must be a torch tensor; got {type(value).__name__}."
-            )
     got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in named.items())
     fits = (
         weights.dim() >= 1
@@ -122,22 +130,14 @@ def check_transform(A: Tensor, means: Tensor) -> None:
         )
 
 
-def check_dims(dims: Sequence[int], dim: int) -> list[int]:
-    """Token numbers as a list; refuse repeated or absent ones and masks."""
-    dims = dims.tolist() if isinstance(dims, Tensor) else list(dims)
-    if any(isinstance(d, bool) for d in dims):
-        raise ValueError("dims must be token numbers, not a mask; use mask.nonzero().")
-    dims = [operator.index(d) for d in dims]
-    if len(set(dims)) < len(dims) or any(not 0 <= d < dim for d in dims):
-        raise ValueError(f"dims must be distinct and in 0..{dim - 1}; got {dims}.")
-    return dims
-
-
 def check_alike(name: str, value: Tensor, like: Tensor, other: str = "") -> None:
     """Refuse what is no tensor, or of another dtype or device than `like`."""
     other = other or "the mixture"
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} must be a torch tensor; got {type(value).__name__}.")
+        raise ValueError(
+            f"{name} must be a torch tensor; got {type(value).__name__}. Use "
+            f"torch.as_tensor({name}, dtype={like.dtype})."
+        )
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"{name} must be float32 or float64; got {short(value.dtype)}. Use "
@@ -179,17 +179,22 @@ def check_points(name: str, x: Tensor, width: int, mixture: GaussianMixture) -> 
         check_finite(name, x)
 
 
-def check_rows(x: Tensor, mask: Tensor, length: int) -> None:
+def check_rows(x: Tensor, task: Task, length: int) -> None:
     """Refuse tokens that are not `(B, L, 1)` or a task that has other rows."""
+    if not isinstance(task, Task):
+        raise ValueError(
+            f"task must be a Task, which tokens are given and asked for; got {task!r}. "
+            "Make one with Task.joint, marginal or conditional."
+        )
     if x.dim() != 3 or x.shape[1:] != (length, 1):
         raise ValueError(
             f"x must be tokens of shape (B, {length}, 1); got {tuple(x.shape)}. Add "
             "the last dimension with unsqueeze(-1)."
         )
-    if mask.shape != x.shape[:2]:
+    if task.source.shape != x.shape[:2]:
         raise ValueError(
             f"task must have a row for each row of x, shape {tuple(x.shape[:2])}; got "
-            f"{tuple(mask.shape)}. Make one with Task.joint, marginal or conditional."
+            f"{tuple(task.source.shape)}. Repeat a single one with task.expand(len(x))."
         )
 
 

@@ -42,7 +42,8 @@ class Task:
 
     def __post_init__(self) -> None:
         for name in ("source", "target"):
-            object.__setattr__(self, name, as_mask(name, getattr(self, name)))
+            mask = as_mask(name, getattr(self, name)).clone()  # the caller's may change
+            object.__setattr__(self, name, mask)
         _check_pair(self.source, self.target)
 
     @classmethod
@@ -50,7 +51,7 @@ class Task:
         cls, batch: int, length: int, device: torch.device | str | None = None
     ) -> Task:
         """The joint task in every row: `S` is empty and `T` is everything."""
-        shape = (whole("batch", batch), whole("length", length))
+        shape = (whole("batch", batch, least=0), whole("length", length))
         target = torch.ones(shape, dtype=torch.bool, device=device)
         return cls(torch.zeros_like(target), target)
 
@@ -125,7 +126,7 @@ class Task:
                 f"expand repeats a single task, and this one has {len(self)} rows; "
                 "choose a row first, as in task[:1].expand(batch)."
             )
-        shape = (whole("batch", batch), self.length)
+        shape = (whole("batch", batch, least=0), self.length)
         return Task._trusted(self.source.expand(shape), self.target.expand(shape))
 
     def __len__(self) -> int:
@@ -133,8 +134,14 @@ class Task:
 
     def __getitem__(self, rows: Any) -> Task:
         """Some of the rows; a single index keeps its row, so this is a `Task` again."""
-        source, target = self.source[rows], self.target[rows]
-        return Task._trusted(torch.atleast_2d(source), torch.atleast_2d(target))
+        index = torch.arange(len(self), device=self.device)
+        if isinstance(rows, tuple) or (index := index[rows]).ndim > 1:
+            raise ValueError(
+                "A Task is indexed by rows only, with a number, a slice, a list or a "
+                f"mask of shape (B,), got {rows!r}; for tokens index its masks."
+            )
+        index = torch.atleast_1d(index)
+        return Task._trusted(self.source[index], self.target[index])
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,7 +33,8 @@ def observed_mask(observed: Tensor, shape: tuple[int, int]) -> Tensor:
     if observed.dtype != torch.bool or observed.shape != shape:
         raise ValueError(
             f"observed must be boolean of shape {shape} = (batch, length), got "
-            f"{observed.dtype} of shape {tuple(observed.shape)}."
+            f"{observed.dtype} of shape {tuple(observed.shape)}; give a row for each "
+            "sample, True where a token is known, as in `x.isfinite()`."
         )
     require_rows(
         observed.any(1),
@@ -61,42 +62,62 @@ def whole(name: str, value: int, least: int = 1) -> int:
     return number
 
 
+def number(name: str, value: Any) -> float:
+    """`value` as a float; a ValueError if it is no single number."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be a number, got {value!r}.") from None
+
+
 def probability(name: str, value: float) -> float:
     """A number in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is a probability, in [0, 1], got {value}.")
+    if not 0 <= number(name, value) <= 1:
+        raise ValueError(f"{name} is a probability, in [0, 1], got {value!r}.")
     return float(value)
 
 
 def target_rate(value: float) -> float:
     """A number in (0, 1]."""
-    if not 0 < value <= 1:
+    if not 0 < number("rate", value) <= 1:
         raise ValueError(
-            f"rate is the share of tokens asked for, in (0, 1], got {value}; with 0 "
+            f"rate is the share of tokens asked for, in (0, 1], got {value!r}; with 0 "
             "there would be no target."
         )
     return float(value)
 
 
-def beta_ratio(name: str, ratio: tuple[float, float]) -> None:
-    """Two positive, finite Beta parameters."""
-    pair_given = isinstance(ratio, Sequence) and len(ratio) == 2
-    if not (pair_given and all(r > 0 and math.isfinite(r) for r in ratio)):
+def beta_ratio(name: str, ratio: Any) -> tuple[float, float]:
+    """Two positive, finite Beta parameters, from a tuple, an array or a tensor."""
+    try:
+        a, b = (number(name, r) for r in ratio)
+    except (TypeError, ValueError):
+        a = b = math.nan
+    if not (0 < a < math.inf and 0 < b < math.inf):
         raise ValueError(
-            f"{name} must be the two positive parameters of a Beta law, got {ratio}; "
+            f"{name} must be the two positive parameters of a Beta law, got {ratio!r}; "
             "(1, 1) is uniform."
         )
+    return a, b
 
 
-def position_mask(name: str, positions: Sequence[int], length: int) -> Tensor:
-    """A `(1, L)` mask that is True at different positions of `0, ..., L - 1`."""
-    if not isinstance(positions, Iterable):
-        raise ValueError(f"{name} must be a list of positions, got {positions}.")
-    wanted = [whole(name, position, least=0) for position in positions]
-    if len(set(wanted)) < len(wanted) or any(p >= length for p in wanted):
-        raise ValueError(
-            f"{name} must be different positions from 0 to {length - 1}, got {wanted}."
-        )
+def positions(name: str, values: Any, length: int) -> list[int]:
+    """Different positions of `0, ..., length - 1`, from a list, array or tensor."""
+    rule = f"{name} must be a list of different positions from 0 to {length - 1}"
+    try:
+        values = list(values.tolist() if hasattr(values, "tolist") else values)
+        found = [operator.index(value) for value in values]
+    except TypeError:
+        raise ValueError(f"{rule}, got {values!r}.") from None
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError(f"{rule}, not a mask; use mask.nonzero().flatten().")
+    if len(set(found)) < len(found) or not all(0 <= p < length for p in found):
+        raise ValueError(f"{rule}, got {found}.")
+    return found
+
+
+def position_mask(name: str, values: Any, length: int) -> Tensor:
+    """A `(1, L)` mask that is True at these positions."""
     mask = torch.zeros(1, length, dtype=torch.bool)
-    mask[0, wanted] = True
+    mask[0, positions(name, values, length)] = True
     return mask

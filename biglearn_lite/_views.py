@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biglearn_lite._task_checks import number
+
 Numbers = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 
 KINDS = ("joint", "marginal", "conditional")
 DIRECTIONS = ("reverse", "forward")
+MARGINAL_ANGLES = tuple(range(0, 180, 15))  # the 12 angles of the official script
+CONDITIONAL_ANGLES = tuple(range(0, 91, 15))  # its 7 angles, with 7 values of y2 each
 
 
 def check(kind: str, variance: float, direction: str) -> None:
@@ -26,12 +30,15 @@ def check(kind: str, variance: float, direction: str) -> None:
             f"direction must be 'reverse' (KL[p || q]) or 'forward' (KL[q || p]), got "
             f"{direction!r}."
         )
-    if not (variance > 0 and math.isfinite(variance)):
-        raise ValueError(f"variance must be positive and finite, got {variance}.")
+    if not 0 < number("variance", variance) < math.inf:
+        raise ValueError(f"variance must be positive and finite, got {variance!r}.")
 
 
 def finite(name: str, numbers: Numbers) -> Tensor:
-    t = torch.as_tensor(numbers, dtype=torch.float64)
+    try:
+        t = torch.as_tensor(numbers, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be numbers, got {numbers!r}.") from None
     if not t.isfinite().all():
         raise ValueError(f"{name} must be finite numbers, got NaN or infinity.")
     return t
@@ -82,3 +89,29 @@ def views_of(
         angle = angle[..., None]
     cos, sin, y2 = torch.broadcast_tensors(*turn(kind, angle, value))
     return torch.stack([cos, sin, y2], -1).reshape(-1, 3), tuple(cos.shape)
+
+
+def conditional_values(angle: Numbers, variance: float = 0.1, n: int = 7) -> Tensor:
+    """The `n` equally spaced values of y2 at which the official script cuts.
+
+    They span [-m, m], m = (1 + 3 s) sin(t) + 3 s cos(t) with s the standard deviation:
+    the largest y2 of the corners (+-(1 + 3 s), +-3 s) of the data's box.
+
+    Args:
+        angle: degrees in [0, 90]; a number or A of them.
+        variance: the variance of every Gaussian.
+        n: how many values.
+
+    Returns:
+        float64 (n,), or (A, n) for several angles.
+
+    Raises:
+        ValueError: if the variance is not positive or `n` is below 1.
+    """
+    check("joint", variance, "reverse")
+    if n < 1:
+        raise ValueError(f"n, the number of values, must be at least 1, got {n}.")
+    radians = torch.deg2rad(finite("angle", angle))
+    sd = math.sqrt(variance)
+    m = (1 + 3 * sd) * radians.sin() + 3 * sd * radians.cos()
+    return m[..., None] * torch.linspace(-1, 1, n, dtype=torch.float64)

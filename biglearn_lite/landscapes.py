@@ -26,14 +26,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from biglearn_lite._basins import STARS, Minimum, local_minima
 from biglearn_lite._views import (
+    CONDITIONAL_ANGLES,
+    MARGINAL_ANGLES,
     Numbers,
     angle_value,
     axis,
     check,
-    finite,
+    conditional_values,
     turn,
     views_of,
 )
@@ -52,11 +55,10 @@ __all__ = [
 ]
 
 MODES = (-1.0, 1.0)  # first coordinates of the data's two means
-MARGINAL_ANGLES = tuple(range(0, 180, 15))  # the 12 angles of the official script
-CONDITIONAL_ANGLES = tuple(range(0, 91, 15))  # its 7 angles, with 7 values of y2 each
 
 _TAIL = 8.0  # standard deviations kept beyond the outermost mean: 1e-15 of the mass
-_CHUNK = 1 << 20  # numbers in the largest temporary tensor: 8 MiB, stays in the cache
+_CHUNK = 1 << 14  # numbers in a temporary tensor: in the cache, and too few for PyTorch
+# to share them among threads, which on a busy machine wait long for each other
 
 
 def kl_landscape(
@@ -141,32 +143,6 @@ def kl_point(
         )
     view = turn(kind, *angle_value(kind, angle, value))
     return _integral(mu, *view, variance, direction)
-
-
-def conditional_values(angle: Numbers, variance: float = 0.1, n: int = 7) -> Tensor:
-    """The `n` equally spaced values of y2 at which the official script cuts.
-
-    They span [-m, m], m = (1 + 3 s) sin(t) + 3 s cos(t) with s the standard deviation:
-    the largest y2 of the corners (+-(1 + 3 s), +-3 s) of the data's box.
-
-    Args:
-        angle: degrees in [0, 90]; a number or A of them.
-        variance: the variance of every Gaussian.
-        n: how many values.
-
-    Returns:
-        float64 (n,), or (A, n) for several angles.
-
-    Raises:
-        ValueError: if the variance is not positive or `n` is below 1.
-    """
-    check("joint", variance, "reverse")
-    if n < 1:
-        raise ValueError(f"n, the number of values, must be at least 1, got {n}.")
-    radians = torch.deg2rad(finite("angle", angle))
-    sd = math.sqrt(variance)
-    m = (1 + 3 * sd) * radians.sin() + 3 * sd * radians.cos()
-    return m[..., None] * torch.linspace(-1, 1, n, dtype=torch.float64)
 
 
 def official_maps(
@@ -258,25 +234,52 @@ def _plogp(
     """Sum over the grid y of p log p for each pair of means, shape (M, I, J)."""
     n1 = _log_normal(y, mu1, views, variance).exp_()
     n2 = _log_normal(y, mu2, views, variance).exp_()
-    mirror = torch.equal(mu1, mu2)  # then exchanging the means changes nothing
-    out = torch.empty_like(w)
-    for i in range(len(mu1)):
-        a, b = w[:, i, i * mirror :, None], n2[:, i * mirror :]
-        p = torch.lerp(b, n1[:, i, None], a)
-        # 1e-300 stands for an underflow to zero: 0 log 0 = 0
-        out[:, i, i * mirror :] = (p.clamp(min=1e-300).log_().mul_(p)).sum(-1)
-        if mirror:
-            out[:, i + 1 :, i] = out[:, i, i + 1 :]
-    return out
+
+    def total(i: Tensor, j: Tensor) -> Tensor:
+        first, second = n1.index_select(1, i), n2.index_select(1, j)
+        p = second.lerp_(first, w[:, i, j, None])
+        return torch.xlogy(p, p).sum(-1)  # 0 log 0 = 0
+
+    return _over_pairs(mu1, mu2, views, len(y), total)
 
 
 def _forward(mu1: Tensor, mu2: Tensor, views: Tensor, variance: float) -> Tensor:
-    """KL[q || p], shape (M, I, J): log p needs a fine grid for every pair of means."""
-    out = torch.empty(len(views), len(mu1), len(mu2), dtype=torch.float64)
-    for m, view in enumerate(views):
-        for i, first in enumerate(mu1):
-            mu = torch.stack([first.expand_as(mu2), mu2], -1)
-            out[m, i] = _integral(mu, *view, variance, "forward")
+    """KL[q || p] = E[log q] - E[log p] under q, shape (M, I, J).
+
+    With n_k the log of a single Gaussian, log p is n_1 + log w_1 + log(1 + exp d) with
+    d = n_2 - n_1 - log w_1 / w_2. The first needs an expectation for every single mean,
+    and d is linear in y, so a pair of means costs one logarithm a node.
+    """
+    modes = torch.tensor(MODES, dtype=torch.float64)
+    y, step = _grid(modes, variance, _span(mu1, mu2))
+    log_q = _log_mixture(y, modes, *views.T[..., None], variance)[:, None]  # (M, 1, N)
+    q = log_q.exp().mT * step
+    fit = (_log_normal(y, mu1, views, variance) @ q)[..., 0]
+    odds = _log_odds(mu1, mu2, views, variance)
+    cos = views[:, 0, None, None]
+    slope = cos * (mu2 - mu1[:, None]) / variance
+    start = -odds - slope * cos * (mu2 + mu1[:, None]) / 2
+
+    def expected_log_p(i: Tensor, j: Tensor) -> Tensor:
+        d = torch.addcmul(start[:, i, j, None], slope[:, i, j, None], y)
+        log_w = -softplus(-odds[:, i, j], threshold=40)
+        return fit[:, i] + log_w + (softplus(d, threshold=40) @ q)[..., 0]
+
+    return log_q @ q - _over_pairs(mu1, mu2, views, len(y), expected_log_p)
+
+
+def _over_pairs(
+    mu1: Tensor, mu2: Tensor, views: Tensor, nodes: int, integral: Callable
+) -> Tensor:
+    """`integral(i, j)` (M, n) of all pairs of means, many at a time: (M, I, J)."""
+    mirror = torch.equal(mu1, mu2)  # then exchanging the means changes nothing
+    out = torch.ones(len(views), len(mu1), len(mu2), dtype=torch.float64)
+    pairs = (out[0].triu() if mirror else out[0]).nonzero()
+    for part in pairs.split(max(1, _CHUNK // (len(views) * nodes))):
+        i, j = part.T
+        out[:, i, j] = integral(i, j)
+        if mirror:
+            out[:, j, i] = out[:, i, j]
     return out
 
 
@@ -319,9 +322,14 @@ def _log_normal(y: Tensor, mu: Tensor, views: Tensor, variance: float) -> Tensor
 
 def _weights(mu1: Tensor, mu2: Tensor, views: Tensor, variance: float) -> Tensor:
     """w1 for each pair of means, shape (M, I, J)."""
+    return torch.sigmoid(_log_odds(mu1, mu2, views, variance))
+
+
+def _log_odds(mu1: Tensor, mu2: Tensor, views: Tensor, variance: float) -> Tensor:
+    """log w1 / w2 for each pair of means, shape (M, I, J)."""
     _, sin, y2 = views.T[..., None]
     score1, score2 = (-((y2 + sin * mu) ** 2) / (2 * variance) for mu in (mu1, mu2))
-    return torch.sigmoid(score1[:, :, None] - score2[:, None, :])
+    return score1[:, :, None] - score2[:, None, :]
 
 
 def _log_mixture(

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from biglearn_lite._draws import draw_component, normal
 from biglearn_lite._mixture_checks import (
+    as_numbers,
     check_alike,
-    check_dims,
     check_parameters,
     check_points,
     check_rows,
@@ -31,6 +32,7 @@ from biglearn_lite._mixture_checks import (
     check_transform,
     cholesky,
 )
+from biglearn_lite._task_checks import positions, whole
 
 if TYPE_CHECKING:
     from biglearn_lite.tasks import Task
@@ -49,7 +51,8 @@ class GaussianMixture:
     are constants of the object: make a new mixture from new parameters.
 
     Args:
-        weights: `(..., K)`, not negative, summing to one.
+        weights: `(..., K)`, not negative, summing to one; a tensor, an array or a list,
+            and so the others.
         means: `(..., K, D)`.
         covariances: `(..., K, D, D)`, symmetric and positive definite.
         validate: check the arguments here and the points later. The checks wait for
@@ -62,12 +65,11 @@ class GaussianMixture:
     """
 
     def __init__(
-        self,
-        weights: Tensor,
-        means: Tensor,
-        covariances: Tensor,
-        validate: bool = True,
+        self, weights: Tensor, means: Tensor, covariances: Tensor, validate: bool = True
     ) -> None:
+        weights = as_numbers("weights", weights)
+        means = as_numbers("means", means)
+        covariances = as_numbers("covariances", covariances)
         if validate:
             check_parameters(weights, means, covariances)
         factors = cholesky(covariances, validate, "covariances")
@@ -144,8 +146,12 @@ class GaussianMixture:
         """Draw `n` points from each mixture of the batch: `(n, *batch, D)`.
 
         The draw is a differentiable function of means and covariances, not of weights.
+
+        Raises:
+            ValueError: if `n` is not a whole number, 0 or more.
         """
-        component = _draw_component(
+        n = whole("n", n, least=0)
+        component = draw_component(
             self._log_weights.expand(n, *self.batch_shape, -1), generator
         )
         index = component[..., None, None]  # (n, *batch, 1, 1)
@@ -153,7 +159,7 @@ class GaussianMixture:
         factors = self._factors.expand(n, *self._factors.shape)
         mean = torch.take_along_dim(means, index, -2).squeeze(-2)
         factor = torch.take_along_dim(factors, index[..., None], -3).squeeze(-3)
-        noise = _normal(mean.shape, mean, generator)
+        noise = normal(mean.shape, mean, generator)
         return mean + (factor @ noise.unsqueeze(-1)).squeeze(-1)
 
     def marginal(self, dims: Sequence[int]) -> GaussianMixture:
@@ -162,7 +168,7 @@ class GaussianMixture:
         Raises:
             ValueError: if `dims` is empty, repeats a token or names one that is absent.
         """
-        dims = check_dims(dims, self.dim)
+        dims = positions("dims", dims, self.dim)
         if not dims:
             raise ValueError("dims must name at least one token to keep; got none.")
         covariances = self.covariances[..., dims, :][..., dims]
@@ -177,6 +183,8 @@ class GaussianMixture:
         With the source S first, the Cholesky factor is `[[F_SS, 0], [F_TS, F_TT]]`;
         `z = F_SS^-1 (x_S - m_S)` gives the new weights, `m_T + F_TS z` the new means,
         and `F_TT` is the factor of the Schur complement, which needs no subtraction.
+        Where values are beyond the clamp of `log_prob` for every component, all count
+        as equally far and the source no longer tells them apart.
 
         Args:
             dims: the source: distinct tokens, none to all but one.
@@ -189,7 +197,7 @@ class GaussianMixture:
         Raises:
             ValueError: if `dims` or `values` break these rules.
         """
-        dims = check_dims(dims, self.dim)
+        dims = positions("dims", dims, self.dim)
         rest = [i for i in range(self.dim) if i not in dims]
         if not rest:
             raise ValueError(
@@ -238,15 +246,22 @@ class UniversalMixture:
     `L = D` tokens of `P = 1` value, and every row of the batch may have another task.
     There is no loop over rows: each row's tokens are sorted into source, target,
     absent, and one batched Cholesky factor then serves sources and targets at once.
+    Sources at extreme distances count as equally far from all components, as in
+    `GaussianMixture.conditional`.
 
     Args:
         mixture: a `GaussianMixture` with an empty batch shape.
 
     Raises:
-        ValueError: if the mixture is a batch of mixtures.
+        ValueError: if `mixture` is something else or a batch of mixtures.
     """
 
     def __init__(self, mixture: GaussianMixture) -> None:
+        if not isinstance(mixture, GaussianMixture):
+            raise ValueError(
+                f"mixture must be a GaussianMixture; got {mixture!r}. Make one from "
+                "weights, means and covariances."
+            )
         if mixture.batch_shape:
             raise ValueError(
                 "mixture must be a single mixture with batch_shape (); got "
@@ -276,9 +291,9 @@ class UniversalMixture:
         check_tokens(x, source, "source", self.mixture._validate)
         order, source_, _ = _sort_roles(source, target)
         mean, factor, log_weights, z = self._condition(x, order, source_)
-        component = _draw_component(log_weights.mT, generator)  # (B,)
+        component = draw_component(log_weights.mT, generator)  # (B,)
         row = torch.arange(len(x), device=x.device)
-        noise = _normal(source.shape, mean, generator)
+        noise = normal(source.shape, mean, generator)
         z = torch.where(source_, z[component, row], noise)
         drawn = mean[component, row] + (
             factor[component, row] @ z.unsqueeze(-1)
@@ -309,7 +324,7 @@ class UniversalMixture:
 
     def _roles(self, x: Tensor, task: Task) -> tuple[Tensor, Tensor]:
         check_alike("x", x, self.mixture.means)
-        check_rows(x, task.source, self.length)
+        check_rows(x, task, self.length)
         return task.source.to(x.device), task.target.to(x.device)
 
     def _condition(
@@ -359,20 +374,3 @@ def _log(weights: Tensor) -> Tensor:
     """Logarithm with `log 0 = -inf` and gradient zero there, where 1 / 0 is inf."""
     positive = weights > 0
     return torch.where(positive, torch.where(positive, weights, 1.0).log(), -math.inf)
-
-
-def _draw_component(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Gumbel's trick: arg max of log weight plus noise has the law of the weights."""
-    device = generator.device if generator is not None else log_weights.device
-    time = torch.empty(log_weights.shape, device=device, dtype=log_weights.dtype)
-    time = time.exponential_(generator=generator).to(log_weights.device)
-    time = time.clamp_min(torch.finfo(time.dtype).tiny)  # log 0 could beat weight 0
-    return (log_weights.detach() - time.log()).argmax(-1)
-
-
-def _normal(
-    shape: torch.Size, like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    device = generator.device if generator is not None else like.device
-    noise = torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
-    return noise.to(like.device)

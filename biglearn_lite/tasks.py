@@ -9,12 +9,14 @@ universal model learns what BERT, GPT, MAE, a classifier and others learn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import stats
 from torch import Tensor
 
+from biglearn_lite._counts import Counts, Ratio, share_law, share_table
 from biglearn_lite._task import Task, all_tasks, count_tasks
 from biglearn_lite._task_checks import (
     beta_ratio,
@@ -42,20 +44,7 @@ __all__ = [
     "share_law",
 ]
 
-Ratio = tuple[float, float]
 Sizes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def share_law(places: int, ratio: Ratio) -> np.ndarray:
-    """Probabilities of `0, 1, ..., places` for the count `ceil(r * places)`.
-
-    `r` is Beta distributed with parameters `ratio = (a, b)`: mean `a / (a + b)`, and
-    uniform for `(1, 1)`, which makes `1, ..., places` equally likely. At least one
-    place is taken unless there is none. Derived; float64.
-    """
-    beta_ratio("ratio", ratio)
-    cumulative = _share_table(whole("places", places, least=0), ratio)[places]
-    return np.diff(np.append(cumulative, 1.0)[: places + 1], prepend=0.0)
 
 
 class TaskSampler:
@@ -74,6 +63,9 @@ class TaskSampler:
     to predict that token, whatever the probabilities. The paper uses Beta laws and has
     no theory for them (arXiv 2407.21319); rounding and the separate probabilities are
     choices of this package.
+
+    The presets below are `TaskSampler`s with a law of their own: of the arguments they
+    keep `length`, and the other attributes are None.
 
     Args:
         length: `L`, the number of tokens.
@@ -101,17 +93,17 @@ class TaskSampler:
         self.length = whole("length", length)
         self.joint = probability("joint", joint)
         self.marginal = probability("marginal", marginal)
-        if joint + marginal > 1 + 1e-9:
+        if self.joint + self.marginal > 1 + 1e-9:
             raise ValueError(
                 f"joint and marginal must sum to at most 1, got {joint} + {marginal}; "
                 "what they leave is the probability of a conditional task."
             )
-        self.source_ratio, self.target_ratio = source_ratio, target_ratio
-        beta_ratio("source_ratio", source_ratio)
-        self._source_count = _Counts(_share_table(self.length, source_ratio))
+        self.source_ratio = beta_ratio("source_ratio", source_ratio)
+        self._source_count = Counts(share_table(self.length, self.source_ratio))
+        self.target_ratio = target_ratio
         if target_ratio is not None:
-            beta_ratio("target_ratio", target_ratio)
-            self._target_count = _Counts(_share_table(self.length, target_ratio))
+            self.target_ratio = beta_ratio("target_ratio", target_ratio)
+            self._target_count = Counts(share_table(self.length, self.target_ratio))
 
     def __repr__(self) -> str:
         return (
@@ -130,7 +122,7 @@ class TaskSampler:
         """Draw a task for each of `batch` rows.
 
         Args:
-            batch: `B`, the number of rows.
+            batch: `B`, the number of rows; 0 gives a task without rows.
             generator: source of the noise, which is drawn on its device and moved;
                 None is PyTorch's default one.
             device: where the masks go; None is where `observed` is, or else where the
@@ -174,7 +166,7 @@ class TaskSampler:
         observed: Tensor | None,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         """The tokens to choose from, `(B, L)`, and a source of `(B, 3 + L)` noise."""
-        shape = (whole("batch", batch), self.length)
+        shape = (whole("batch", batch, least=0), self.length)
         if observed is not None:
             observed = observed_mask(observed, shape)
             device = observed.device if device is None else device
@@ -219,7 +211,19 @@ class TaskSampler:
         return n_source.masked_fill(noise[:, 0] < self.joint + self.marginal, 0)
 
 
-class _LineSampler(TaskSampler):
+class _Preset(TaskSampler):
+    """A law of its own, so the parameters of the general law are None."""
+
+    joint = marginal = source_ratio = target_ratio = None
+
+    def __init__(self, length: int, name: str) -> None:
+        self.length, self._name = length, name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+class _LineSampler(_Preset):
     """A preset in which one count and an order of the tokens decide everything.
 
     Either the last `count` tokens in the order are the target and all before them the
@@ -229,12 +233,9 @@ class _LineSampler(TaskSampler):
     def __init__(
         self, name: str, table: np.ndarray, ordered: bool, one_target: bool
     ) -> None:
-        self.length = table.shape[1]
-        self._name, self._count = name, _Counts(table)
+        super().__init__(table.shape[1], name)
+        self._count = Counts(table)
         self._ordered, self._one_target = ordered, one_target
-
-    def __repr__(self) -> str:
-        return self._name
 
     def _sizes(self, n: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         count = self._count(n, noise[:, 0])
@@ -248,24 +249,28 @@ class _LineSampler(TaskSampler):
         return self._sizes(n, noise)
 
 
-class _FixedPair(TaskSampler):
-    """A preset without chance: the same pair in every row."""
+class _FixedPair(_Preset):
+    """A preset without chance: the same pair in every row, so no noise is drawn."""
 
     def __init__(self, name: str, task: Task) -> None:
-        self.length, self._name, self._task = task.length, name, task
+        super().__init__(task.length, name)
+        self._task = task
 
-    def __repr__(self) -> str:
-        return self._name
+    def _prepare(
+        self, batch: int, generator: Any, device: Any, observed: Tensor | None
+    ) -> tuple[Tensor, Callable[[], None]]:
+        available, _ = super()._prepare(batch, generator, device, observed)
+        if observed is not None:  # else there is nothing to check, and no wait
+            require_rows(
+                (self._task.to(available.device).target & available).any(1),
+                "observes none of the target tokens, so this task cannot be shown; "
+                "drop the row, or learn from it with a TaskSampler.",
+            )
+        return available, lambda: None
 
-    def _draw(self, available: Tensor, noise: Tensor, sizes: Sizes) -> Task:
+    def _draw(self, available: Tensor, noise: None, sizes: Sizes) -> Task:
         task = self._task.to(available.device)
-        target = task.target & available
-        require_rows(
-            target.any(1),
-            "observes none of the target tokens, so this task cannot be shown; drop "
-            "the row, or learn from it with a TaskSampler.",
-        )
-        return Task._trusted(task.source & available, target)
+        return Task._trusted(task.source & available, task.target & available)
 
 
 def masked_language_model(length: int, rate: float = 0.15) -> TaskSampler:
@@ -306,7 +311,7 @@ def next_token(length: int) -> TaskSampler:
     `observed`: `t` is uniform among the observed tokens and the source is the observed
     ones before it. Pairs: both tasks are the same, the union allows no other.
     """
-    table = _share_table(whole("length", length), (1.0, 1.0))
+    table = share_table(whole("length", length), (1.0, 1.0))
     name = f"next_token(length={length})"
     return _LineSampler(name, table, ordered=True, one_target=True)
 
@@ -318,7 +323,7 @@ def permutation(length: int) -> TaskSampler:
     `observed`: the order runs over the observed tokens. Pairs: each task takes its
     target uniformly from the common union.
     """
-    table = _share_table(whole("length", length), (1.0, 1.0))
+    table = share_table(whole("length", length), (1.0, 1.0))
     name = f"permutation(length={length})"
     return _LineSampler(name, table, ordered=False, one_target=True)
 
@@ -329,7 +334,7 @@ def prefix(length: int) -> TaskSampler:
     `k` is uniform on `0, ..., n - 1`; `k = 0` is the joint task. `observed`: the first
     `k` of the observed tokens. Pairs: two independent draws.
     """
-    table = _share_table(whole("length", length), (1.0, 1.0))
+    table = share_table(whole("length", length), (1.0, 1.0))
     name = f"prefix(length={length})"
     return _LineSampler(name, table, ordered=True, one_target=False)
 
@@ -345,8 +350,9 @@ def joint_only(length: int) -> TaskSampler:
 def classification(length: int, labels: Sequence[int]) -> TaskSampler:
     """A classifier: the target is the tokens at `labels`, the source all the rest.
 
-    `observed`: source and target are cut to what is observed; a row without any
-    observed label is a ValueError. Pairs: twice the same task.
+    `labels` are positions, not a mask. `observed`: source and target are cut to what is
+    observed; a row without any observed label is a ValueError. Pairs: twice the same
+    task.
     """
     target = position_mask("labels", labels, whole("length", length))
     name = f"classification(length={length}, labels={target.nonzero()[:, 1].tolist()})"
@@ -364,26 +370,3 @@ def pair(length: int, source: Sequence[int], target: Sequence[int]) -> TaskSampl
         length, *(mask.nonzero()[:, 1].tolist() for mask in (given, asked))
     )
     return _FixedPair(name, Task(given, asked))
-
-
-class _Counts:
-    """Draw a count by inverting its law, given as `table[n, k] = P(count <= k | n)`.
-
-    A table, because `torch` cannot draw Beta numbers from a generator, and because a
-    look-up is the same on every device.
-    """
-
-    def __init__(self, table: np.ndarray) -> None:
-        self._tables = {torch.device("cpu"): torch.from_numpy(table).float()}
-
-    def __call__(self, n: Tensor, noise: Tensor) -> Tensor:
-        if n.device not in self._tables:
-            self._tables[n.device] = self._tables[torch.device("cpu")].to(n.device)
-        return (noise[:, None] >= self._tables[n.device][n]).sum(1)
-
-
-def _share_table(length: int, ratio: Ratio) -> np.ndarray:
-    """`P(ceil(r n) <= k)` for `n = 0..L` and `k = 0..L-1`, `r` from Beta(`ratio`)."""
-    sizes = np.arange(length + 1)[:, None]
-    share = np.minimum(np.arange(length)[None, :] / np.maximum(sizes, 1), 1.0)
-    return np.where(sizes == 0, 1.0, special.betainc(*ratio, share))

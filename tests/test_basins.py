@@ -84,6 +84,16 @@ def test_half_of_the_joint_map_flows_to_the_stars():
     assert sum(m.share for m in minima) == pytest.approx(1)
 
 
+def test_maps_with_a_gradient_are_read_and_minima_are_compared_by_identity():
+    x, y = axes()
+    bowl = torch.as_tensor(x[:, None] ** 2 + y**2).requires_grad_()
+    (m,), (twin,) = ls.local_minima(bowl, x, y), ls.local_minima(bowl, x, y)
+    assert m.value == pytest.approx(0)
+    assert m == m
+    assert m != twin
+    assert len({m, twin}) == 2
+
+
 @pytest.mark.parametrize(
     ("values", "mu1", "message"),
     [

@@ -397,9 +397,23 @@ def test_shapes_and_stacking():
     torch.testing.assert_close(row, stack[1, :2])
     assert ls.kl_landscape("marginal", mu1, mu2, angle=[1, 2, 3]).shape == (3, 3, 2)
     assert ls.kl_landscape("joint", mu1, mu2, angle=[1, 2]).shape == (2, 3, 2)
-    square = ls.kl_landscape("joint", mu1, mu1)  # takes the short cut of symmetry
-    rest = ls.kl_landscape("joint", mu1, [*mu1, 0.7])
-    torch.testing.assert_close(square, rest[:, :3])
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 14])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_map_is_its_points_however_it_is_cut(direction, chunk, monkeypatch):
+    """With equal axes, where half is a mirror image, and with unequal ones."""
+    monkeypatch.setattr(ls, "_CHUNK", chunk)
+    task = {"angle": [20.0, 60.0], "value": [0.4, -1.1], "direction": direction}
+    mu1 = torch.tensor([-1.8, -0.3, 0.9], dtype=torch.float64)
+    for mu2 in (mu1, mu1[:2] + 0.1):
+        stack = ls.kl_landscape("conditional", mu1, mu2, **task)
+        models = torch.cartesian_prod(mu1, mu2).reshape(3, len(mu2), 2)
+        for a, angle in enumerate(task["angle"]):
+            for v, value in enumerate(task["value"]):
+                one = {"angle": angle, "value": value, "direction": direction}
+                expected = ls.kl_point("conditional", models, **one)
+                torch.testing.assert_close(stack[a, v], expected, rtol=0, atol=1e-8)
 
 
 def test_conditional_values_reach_the_corners_of_the_box():
@@ -415,18 +429,30 @@ def test_conditional_values_reach_the_corners_of_the_box():
     assert len(ls.CONDITIONAL_ANGLES) == 7
 
 
-def test_sixty_two_maps_take_seconds():
+def one_by_one(mu, direction):
+    """The official maps, a call each."""
+    ls.kl_landscape("joint", mu, mu, direction=direction)
+    for angle in ls.MARGINAL_ANGLES:
+        ls.kl_landscape("marginal", mu, mu, angle=angle, direction=direction)
+    for angle in ls.CONDITIONAL_ANGLES:
+        for value in ls.conditional_values(angle):
+            rest = {"angle": angle, "value": value, "direction": direction}
+            ls.kl_landscape("conditional", mu, mu, **rest)
+
+
+def stacked(mu, direction):
+    ls.official_maps(mu, mu, direction=direction)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("draw", [stacked, one_by_one])
+def test_sixty_two_maps_take_seconds(draw, direction):
     mu = torch.linspace(-2, 2, 100, dtype=torch.float64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # barriers between threads mislead on a busy machine
-    try:
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            ls.official_maps(mu, mu)
-            seconds.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        draw(mu, direction)
+        seconds.append(time.perf_counter() - start)
     assert min(seconds) < 5
 
 
@@ -463,6 +489,10 @@ def test_a_ball_never_climbs_and_may_switch_tasks():
         ({"value": 0.3}, "'joint' takes no value="),
         ({"variance": 0.0}, "variance must be positive and finite, got 0.0"),
         ({"variance": math.nan}, "variance must be positive"),
+        ({"variance": "a"}, "variance must be positive and finite, got 'a'"),
+        ({"variance": None}, "variance must be a number, got None"),
+        ({"mu1": "abc"}, "mu1 must be numbers, got 'abc'"),
+        ({"mu2": None}, "mu2 must be numbers, got None"),
         ({"mu1": [0.0, math.nan]}, "mu1 must be finite"),
         ({"mu2": 0.5}, r"mu2 must be a list of numbers.*got shape \(\)"),
         ({"mu2": []}, r"mu2 must be a list .*\(0,\)"),

@@ -504,6 +504,9 @@ def test_universal_errors():
     ):
         with pytest.raises(ValueError, match=rule):
             u.log_prob(x, task)
+    for call in (u.sample, u.log_prob):
+        with pytest.raises(ValueError, match=r"task must be a Task.*got None.*joint"):
+            call(torch.zeros(2, 3, 1, dtype=F64), None)
     with pytest.raises(ValueError, match=r"batch_shape \(\); got \(2,\)"):
         UniversalMixture(mixture(0, 2, 3, batch=(2,)))
 
@@ -593,11 +596,23 @@ def test_shape_dtype_and_type_errors():
             (w, m.half(), c),
             "means must be float32 or float64; got float16|weights must",
         ),
-        (([0.5, 0.5], m, c), "weights must be a torch tensor; got list"),
+        ((None, m, c), "weights must be a tensor, an array or a list of numbers; got"),
+        ((w, [["a"]], c), "means must be a tensor, an array or a list of numbers"),
+        (([0.5, 0.2, 0.3], m, c), r"dtype .* of means, float64 .* got float32.*\.to\("),
+        ((w, m.long(), c), "means must be float32 or float64|weights must have"),
         ((w, m, c.to("meta")), "covariances must have .* on cpu; got float64 on meta"),
     ):
         with pytest.raises(ValueError, match=rule):
             GaussianMixture(*arguments)
+
+
+def test_lists_and_arrays_are_numbers_too():
+    means, eye = [[0, 0], [1, 2]], np.eye(2)
+    p = GaussianMixture([0.5, 0.5], means, [eye.tolist()] * 2)
+    assert p.means.dtype == torch.get_default_dtype()
+    q = GaussianMixture(np.full(2, 0.5), np.array(means, float), np.stack([eye, eye]))
+    x = normal(5, 2)
+    torch.testing.assert_close(q.log_prob(x), p.log_prob(x.float()), check_dtype=False)
 
 
 def test_method_errors():
@@ -610,11 +625,22 @@ def test_method_errors():
             lambda: p.log_prob(x * math.nan),
             r"x: entry \(0,\) must be finite; it has nan",
         ),
-        (lambda: p.log_prob([0.0] * 3), "x must be a torch tensor; got list"),
+        (
+            lambda: p.log_prob([0.0] * 3),
+            r"x must be .* got list. Use torch.as_tensor\(x, ",
+        ),
         (lambda: p.marginal([]), "dims must name at least one token"),
-        (lambda: p.marginal([0, 0]), r"distinct and in 0\.\.2; got \[0, 0\]"),
-        (lambda: p.marginal([-1]), r"distinct and in 0\.\.2; got \[-1\]"),
+        (lambda: p.marginal([0, 0]), r"different positions from 0 to 2, got \[0, 0\]"),
+        (lambda: p.marginal([-1]), r"different positions from 0 to 2, got \[-1\]"),
         (lambda: p.marginal(torch.tensor([True, False])), "not a mask"),
+        (lambda: p.marginal(np.array([True, False])), "not a mask; use mask.nonzero"),
+        (lambda: p.marginal(0), "dims must be a list of different positions.*got 0"),
+        (lambda: p.marginal([0.0]), r"dims must be a list .*got \[0\.0\]"),
+        (lambda: p.conditional(0, x[:1]), "dims must be a list of different positions"),
+        (lambda: p.sample(-1), "n must be an integer of at least 0, got -1"),
+        (lambda: p.sample(2.0), "n must be an integer"),
+        (lambda: p.sample((2, 3)), "n must be an integer"),
+        (lambda: UniversalMixture(3), "mixture must be a GaussianMixture; got 3"),
         (
             lambda: p.conditional([0, 1, 2], x),
             "at least one token as target; got all 3",

@@ -24,6 +24,8 @@ BACK_ROOMS = {
     "_task": "tasks",
     "_task_checks": "tasks",
     "_mixture_checks": "mixtures",
+    "_counts": "tasks",
+    "_draws": "mixtures",
     "_views": "landscapes",
     "_basins": "landscapes",
     "_explore": "figures",

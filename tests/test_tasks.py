@@ -138,6 +138,29 @@ def test_task_behaves_as_a_batch_of_rows():
 
 
 @pytest.mark.parametrize(
+    "index", [(slice(None), slice(1)), (0, 0), None, torch.zeros(2, 2).long()]
+)
+def test_only_rows_are_indexed(index):
+    with pytest.raises(ValueError, match="indexed by rows only"):
+        all_tasks(3)[index]
+
+
+def test_a_task_keeps_its_own_masks():
+    source, target = boolean("10"), boolean("01")
+    task = Task(source, target)
+    source[:], target[:] = True, False
+    assert task == Task(boolean("10"), boolean("01"))
+
+
+def test_no_rows_are_a_task_too():
+    none = Task(torch.zeros(0, 3).bool(), torch.zeros(0, 3).bool())
+    assert none == Task.joint(0, 3) == Task.joint(1, 3).expand(0) == none[:0]
+    for sampler in (TaskSampler(3), masked_language_model(3), pair(3, [0], [1])):
+        assert sampler.sample(0) == none
+        assert sampler.sample_pair(0, observed=torch.zeros(0, 3).bool()) == (none, none)
+
+
+@pytest.mark.parametrize(
     ("source", "target", "message"),
     [
         (boolean("10", "01"), boolean("01", "01"), "Row 1 has token 1 both"),
@@ -160,7 +183,7 @@ def test_constructors_refuse_what_is_no_task():
     with pytest.raises(ValueError, match="Row 0 has no target"):
         Task.marginal(boolean("00"))
     with pytest.raises(ValueError, match="batch must be an integer"):
-        Task.joint(0, 4)
+        Task.joint(-1, 4)
     with pytest.raises(ValueError, match="choose a row first"):
         all_tasks(2).expand(3)
     with pytest.raises(ValueError, match="at most 12 tokens"):
@@ -396,6 +419,8 @@ def test_presets_are_samplers_that_repeat(make):
     assert sampler.sample(40, seeded(7)) == sampler.sample(40, seeded(7))
     assert sampler.sample_pair(40, seeded(7)) == sampler.sample_pair(40, seeded(7))
     assert sampler.sample(3).length == 6  # without a generator
+    for name in ("joint", "marginal", "source_ratio", "target_ratio"):
+        getattr(sampler, name)  # every sampler has the attributes of the class
 
 
 @every_sampler
@@ -429,7 +454,7 @@ def test_an_empty_row_of_observed_is_named(make):
         make(3).sample(2, seeded(), observed=boolean("111", "000"))
     with pytest.raises(ValueError, match=r"shape \(2, 3\) = \(batch, length\)"):
         make(3).sample_pair(2, seeded(), observed=boolean("111"))
-    with pytest.raises(ValueError, match="observed must be boolean"):
+    with pytest.raises(ValueError, match=r"observed must be boolean.*isfinite\(\)"):
         make(3).sample(1, seeded(), observed=torch.ones(1, 3))
 
 
@@ -443,6 +468,21 @@ def test_joint_inside_observed_is_all_of_it_and_is_called_marginal():
 def test_a_fixed_pair_needs_an_observed_target():
     with pytest.raises(ValueError, match="Row 1 observes none of the target tokens"):
         classification(3, [0]).sample(2, seeded(), observed=boolean("111", "011"))
+
+
+def test_a_fixed_pair_waits_for_nothing_and_draws_nothing():
+    sampler, generator = classification(3, [0]), seeded(5)
+    before = generator.get_state()
+    # values on "meta" do not exist: looking at them is an error
+    assert sampler.sample(2, generator, device="meta").device.type == "meta"
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_ratios_and_positions_may_be_arrays_and_tensors():
+    for ratio in (np.array([0.5, 3]), torch.tensor([0.5, 3]), [0.5, 3]):
+        assert TaskSampler(4, source_ratio=ratio).source_ratio == (0.5, 3.0)
+    for labels in (np.array([1, 3]), torch.tensor([1, 3]), {1, 3}):
+        assert repr(classification(4, labels)) == repr(classification(4, [1, 3]))
 
 
 def test_masks_go_to_the_device_asked_for():
@@ -464,7 +504,13 @@ def test_masks_go_to_the_device_asked_for():
         (lambda: TaskSampler(4, source_ratio=(0, 1)), "source_ratio must be the two"),
         (lambda: TaskSampler(4, source_ratio=0.5), "source_ratio must be the two"),
         (lambda: TaskSampler(4, target_ratio=(1, math.inf)), "target_ratio must be"),
-        (lambda: TaskSampler(4).sample(0), "batch must be an integer of at least 1"),
+        (lambda: TaskSampler(4, "a"), "joint is a probability.*got 'a'"),
+        (lambda: TaskSampler(4, None), "joint must be a number, got None"),
+        (lambda: TaskSampler(4, source_ratio=("a", 1)), "source_ratio must be the two"),
+        (lambda: TaskSampler(4, target_ratio=(1, 2, 3)), "target_ratio must be the"),
+        (lambda: masked_autoencoder(4, rate="x"), r"rate is the share.*got 'x'"),
+        (lambda: masked_language_model(4, None), "rate must be a number, got None"),
+        (lambda: TaskSampler(4).sample(-1), "batch must be an integer of at least 0"),
         (lambda: share_law(3, (1, -1)), "ratio must be the two positive"),
         (lambda: masked_language_model(4, 0), r"in \(0, 1\], got 0"),
         (lambda: masked_autoencoder(4, 1.2), r"in \(0, 1\], got 1.2"),
@@ -474,9 +520,12 @@ def test_masks_go_to_the_device_asked_for():
         (lambda: joint_only(0), "length must be"),
         (lambda: classification(4, [4]), "different positions from 0 to 3"),
         (lambda: classification(4, [1, 1]), "different positions from 0 to 3"),
-        (lambda: classification(4, [-1]), "labels must be an integer of at least 0"),
+        (lambda: classification(4, [-1]), "different positions from 0 to 3, got .-1"),
+        (lambda: classification(4, torch.ones(4).bool()), "not a mask; use mask.non"),
+        (lambda: classification(4, np.ones(4, bool)), "not a mask"),
+        (lambda: classification(4, [0.5]), "labels must be a list of different"),
         (lambda: classification(4, []), "Row 0 has no target"),
-        (lambda: classification(4, 3), "labels must be a list of positions"),
+        (lambda: classification(4, 3), "labels must be a list of different positions"),
         (lambda: pair(4, [0, 1], [1]), "Row 0 has token 1 both"),
         (lambda: pair(4, [0], []), "Row 0 has no target"),
     ],
