@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,8 @@ from biglearn_lite.claims import (
     read_records,
     write_ledger,
 )
-from biglearn_lite.files import write_atomically
-from biglearn_lite.machine import device_name, today, versions
+from biglearn_lite.files import make_folder, write_atomically
+from biglearn_lite.machine import PeakMemory, device_name, today, versions
 
 RUN_PROFILES = ("auto", "smoke", "cpu", "gpu")
 
@@ -40,13 +39,16 @@ class Settings:
 
     Attributes:
         profile: `"auto"` runs the committed chapters as they are.
-        parameters: further notebook parameters by name.
+        train: whether to train again instead of showing records.
+        parameters: further notebook parameters by name; with any, what comes out is
+            not the book, and the ledger is left alone.
         offline: whether kernels are cut off from the network.
         timeout: seconds that a cell may take.
         progress: whether to show a bar of cells.
     """
 
     profile: str = "auto"
+    train: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
     offline: bool = False
     timeout: float = 600.0
@@ -56,7 +58,13 @@ class Settings:
     def injected(self) -> dict[str, Any]:
         """What papermill injects; nothing at the default parameters."""
         profile = {} if self.profile == "auto" else {"profile": self.profile}
-        return {**profile, **self.parameters}
+        train = {"train": True} if self.train else {}
+        return {**profile, **train, **self.parameters}
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the ledger takes what comes out; smoke says nothing of quality."""
+        return self.profile != "smoke" and not self.parameters
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def run_book(
     At default parameters the committed notebooks are replaced by what ran; at others,
     or with `output`, the executed notebooks are written to that folder (by default
     `_build/run/<profile>`). `book/ledger.json` is updated chapter by chapter, so that
-    it holds just what ran; a smoke run says nothing about quality and writes none.
+    it holds just what ran, unless the run is not to be recorded.
 
     Args:
         root: the checkout.
@@ -89,7 +97,8 @@ def run_book(
         output: folder for the executed notebooks.
 
     Raises:
-        ValueError: for an unknown chapter, profile or parameter.
+        ValueError: for an unknown chapter, profile or parameter, or a folder that
+            cannot be written.
         ChapterError: if a chapter fails; chapters before it are kept.
     """
     settings = settings or Settings()
@@ -103,13 +112,14 @@ def run_book(
     for path in paths:  # all mistakes before the first kernel
         wanted = (*chapters.PARAMETERS, *settings.parameters)
         chapters.check_parameters(chapters.read(path), wanted, path.stem)
+    make_folder(folder)
     for number, path in enumerate(paths, 1):
         end = "\n" if settings.progress else " "  # the bar needs a line of its own
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=end, flush=True)
         done = execute(root, path, settings)
         target = folder / path.name
         write_atomically(target, chapters.normalise(done.notebook, path.stem))
-        if settings.profile != "smoke":
+        if settings.recorded:
             _update_ledger(root, path.stem, settings, done)
         print(_summary(done), flush=True)
     print(f"Executed notebooks are in {_shown(folder, root)}.")
@@ -235,39 +245,6 @@ def _indented(source: str) -> str:
     return "\n".join(f"    {line}" for line in source.strip().splitlines()[:12])
 
 
-class PeakMemory:
-    """The largest resident memory of all child processes together, sampled.
-
-    A context manager; `peak_mib` is in mebibytes.
-    """
-
-    def __init__(self, interval: float = 0.2) -> None:
-        self.peak_mib = 0.0
-        self._interval = interval
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        import psutil
-
-        this = psutil.Process()
-        while not self._done.is_set():
-            total = 0
-            for child in this.children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # it may just have ended
-                    total += child.memory_info().rss
-            self.peak_mib = max(self.peak_mib, total / 2**20)
-            self._done.wait(self._interval)
-
-
 # ------------------------------------------------------------------ the ledger
 
 
@@ -285,6 +262,7 @@ def _update_ledger(root: Path, slug: str, settings: Settings, done: Executed) ->
         "device": device_name(cuda=profile == "gpu"),
         "date": today(),
         "versions": versions(),
+        "code": chapters.code_hash(done.notebook),
     }
     path = ledger_path(root)
     ledger = merge_chapter(read_ledger(path), slug, profile, done.records, chapter)
@@ -304,36 +282,47 @@ def _without_lost_chapters(root: Path, ledger: Ledger) -> Ledger:
 
 
 def check_book(root: Path) -> list[str]:
-    """Everything that is wrong with the committed chapters and their ledger."""
-    notebooks = {
-        path.stem: chapters.read(path) for path in chapters.chapter_paths(root)
-    }
-    found = (
-        [] if notebooks else ["the table of contents names no notebook that exists."]
-    )
+    """Everything that is wrong with the committed chapters and their ledger.
+
+    A file that cannot be read at all is the only finding.
+    """
+    try:
+        found = chapters.lint_contents(root)
+        paths = chapters.chapter_paths(root)
+        notebooks = {path.stem: chapters.read(path) for path in paths}
+        ledger = read_ledger(ledger_path(root))
+    except ValueError as error:
+        return [str(error)]
     for slug, notebook in notebooks.items():
         found += chapters.lint(notebook, slug)
-    return found + chapters.lint_ledger(read_ledger(ledger_path(root)), notebooks)
+    return found + chapters.lint_ledger(ledger, notebooks)
 
 
-def parse_parameter(text: str) -> tuple[str, Any]:
-    """`name=value` as a parameter; the value is read as JSON if it is JSON.
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """Each `name=value` as a parameter; a value is read as JSON if it is JSON.
 
     Raises:
-        ValueError: if there is no `=`.
+        ValueError: if there is no `=`, or a name that comes twice or has an option.
     """
-    name, equals, value = text.partition("=")
-    if not (equals and name):
-        raise ValueError(f"A parameter is given as NAME=VALUE, not {text!r}.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise ValueError(f"A parameter is given as NAME=VALUE, not {text!r}.")
+        if name in chapters.PARAMETERS:
+            raise ValueError(f"The parameter {name!r} has an option: use --{name}.")
+        if name in found:
+            raise ValueError(f"The parameter {name!r} is given twice; give it once.")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
-def build_book(root: Path, arguments: Sequence[str] = ()) -> int:
+def build_book(root: Path) -> int:
     """Render the committed notebooks; the exit code of `tools/build_book.py`."""
     import subprocess
 
     script = root / "tools" / "build_book.py"
-    return subprocess.call([sys.executable, str(script), *arguments], cwd=root)
+    return subprocess.call([sys.executable, str(script)], cwd=root)

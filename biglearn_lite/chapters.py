@@ -6,6 +6,8 @@ that a difference in the repository is a difference in the book.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +16,21 @@ from typing import Any
 import nbformat
 import yaml
 
-from biglearn_lite.claims import Ledger
+from biglearn_lite.claims import Ledger, sentence
 
 Notebook = nbformat.NotebookNode
 
 PARAMETERS = ("profile", "train")
 COMPARED_CELLS = 5  # at least, in each chapter
+
+# what an entry of the ledger must have, and of which type
+MEASURED = {"device": str, "date": str}
+CLAIM_ENTRY = {**MEASURED, "value": (int, float, str), "rule": str, "held": bool}
+CHAPTER_ENTRY = {
+    **MEASURED,
+    **{"seconds": (int, float), "peak_mib": (int, float)},
+    **{"versions": dict, "code": str},
+}
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -43,10 +54,27 @@ def find_root(start: str | Path = ".") -> Path:
 
 
 def chapter_paths(root: Path) -> list[Path]:
-    """The notebooks of the table of contents that exist, in its order."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    paths = [root / f"{document}.ipynb" for document in _documents(toc)]
+    """The notebooks of the table of contents that exist, in its order.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    paths = [root / f"{document}.ipynb" for document in documents(root)]
     return [path for path in paths if path.is_file()]
+
+
+def documents(root: Path) -> list[str]:
+    """All documents of the table of contents, in its order.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        text = (root / "_toc.yml").read_text(encoding="utf-8")
+        return list(_documents(yaml.safe_load(text)))
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"_toc.yml cannot be read: {reason}.") from error
 
 
 def _documents(branch: Any) -> Iterator[str]:
@@ -81,9 +109,12 @@ def read(path: Path) -> Notebook:
         ValueError: if it is not one.
     """
     try:
-        return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path.name} is not a notebook: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        nbformat.validate(json.loads(text))
+        return nbformat.reads(text, as_version=4)
+    except Exception as error:  # foreign bytes can fail in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(f"{path.name} is not a notebook: {reason}.") from error
 
 
 def tags(cell: Notebook) -> list[str]:
@@ -189,6 +220,9 @@ def lint(notebook: Notebook, slug: str) -> list[str]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(cells):
         found += [f"{slug}, code cell {number}: {what}" for what in _lint_cell(cell)]
+    counts = [cell.execution_count for cell in cells]
+    if None not in counts and counts != list(range(1, len(counts) + 1)):
+        found.append(f"{slug}: its cells ran in the order {counts}: run it again.")
     compared = sum(map(is_compared, cells))
     if compared < COMPARED_CELLS:
         found.append(
@@ -215,6 +249,30 @@ def _lint_cell(cell: Notebook) -> Iterator[str]:
             yield f"its output shows a path of this machine, {path.group()!r}."
 
 
+def lint_contents(root: Path) -> list[str]:
+    """What is wrong between the table of contents and the files of the book."""
+    listed = documents(root)
+    found = [
+        f"the table of contents names {document}, which does not exist."
+        for document in listed
+        if not any((root / f"{document}{end}").is_file() for end in (".ipynb", ".md"))
+    ]
+    for path in sorted((root / "book").glob("*.ipynb")):
+        if f"book/{path.stem}" not in listed:
+            found.append(f"book/{path.name} is not in the table of contents.")
+    return found if listed else [*found, "the table of contents is empty."]
+
+
+def code_hash(notebook: Notebook) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of a chapter's code."""
+    sources = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "injected-parameters" not in tags(cell)
+    ]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+
+
 def lint_ledger(ledger: Ledger, notebooks: dict[str, Notebook]) -> list[str]:
     """What is wrong between the ledger and the committed chapters.
 
@@ -226,35 +284,54 @@ def lint_ledger(ledger: Ledger, notebooks: dict[str, Notebook]) -> list[str]:
     for slug in sorted({*ledger["claims"], *ledger["chapters"]} - set(notebooks)):
         found.append(f"the ledger speaks of {slug!r}, which is no chapter.")
     for slug, notebook in notebooks.items():
-        if "cpu" not in ledger["chapters"].get(slug, {}):
-            found.append(
-                f"{slug} is not in the ledger: run `biglearn book run {slug}`."
-            )
+        runs = ledger["chapters"].get(slug, {})
+        for profile, entry in runs.items():
+            found += _lint_entry(f"{slug} at {profile}", entry, CHAPTER_ENTRY)
         claims = ledger["claims"].get(slug, {})
         for name, profiles in claims.items():
-            found += [
-                f"{slug}: the claim {name!r} does not hold at {profile}."
-                for profile, entry in profiles.items()
-                if entry["held"] is not True
-            ]
-        recorded = {name for name, profiles in claims.items() if "cpu" in profiles}
-        if recorded != _printed_claims(notebook, recorded):
+            for profile, entry in profiles.items():
+                where = f"{slug}: the claim {name!r} at {profile}"
+                found += _lint_entry(where, entry, CLAIM_ENTRY)
+                if entry.get("held") is False:
+                    found.append(f"{where} does not hold.")
+        again = f"run `biglearn book run {slug}`."
+        if "cpu" not in runs:
+            found.append(f"{slug} is not in the ledger: {again}")
+            continue
+        code = code_hash(notebook)
+        if runs["cpu"].get("code", code) != code:
+            found.append(f"{slug}: its code changed after the ledger: {again}")
+        if odd := sorted(_printed_claims(notebook) ^ _kept_claims(claims)):
             found.append(
-                f"{slug}: its claims are not those of the ledger: "
-                f"`biglearn book run {slug}`."
+                f"{slug}: its claims are not those of the ledger, such as {odd[0]!r}: "
+                f"{again}"
             )
     return found
 
 
-def _printed_claims(notebook: Notebook, names: set[str]) -> set[str]:
-    """The claims that a chapter prints: by their names, or else the whole line."""
-    lines = [
+def _lint_entry(where: str, entry: dict[str, Any], types: dict[str, Any]) -> list[str]:
+    """Whether an entry of the ledger has its keys, each of its type."""
+    wrong = [key for key in types if not isinstance(entry.get(key), types[key])]
+    if not wrong:
+        return []
+    return [f"{where}: the ledger has no proper {', '.join(wrong)}."]
+
+
+def _kept_claims(claims: dict[str, Any]) -> set[str]:
+    """The claims of a chapter at cpu as the ledger would print them."""
+    return {
+        sentence(name, entries["cpu"].get("value"), str(entries["cpu"].get("rule")))
+        for name, entries in claims.items()
+        if "cpu" in entries
+    }
+
+
+def _printed_claims(notebook: Notebook) -> set[str]:
+    """The claims that a chapter prints."""
+    return {
         line.removeprefix("holds: ")
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         for line in output.get("text", "").splitlines()
         if line.startswith("holds: ")
-    ]
-    return {
-        next((n for n in names if line.startswith(f"{n} is ")), line) for line in lines
     }

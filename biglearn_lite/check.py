@@ -37,8 +37,8 @@ def check(exercise: str, answer: Any) -> bool:
     Raises:
         ValueError: if there is no such exercise; the message lists the chapter's own.
     """
-    if exercise not in CHECKERS:
-        slug = exercise.split("/")[0]
+    if not isinstance(exercise, str) or exercise not in CHECKERS:
+        slug = str(exercise).split("/")[0]
         known = sorted(n for n in CHECKERS if n.startswith(slug)) or sorted(CHECKERS)
         raise ValueError(f"There is no exercise {exercise!r}; choose from {known}.")
     try:
@@ -47,6 +47,13 @@ def check(exercise: str, answer: Any) -> bool:
         hint = f"the answer could not be tried: {type(error).__name__}: {error}"
     print(f"right: {exercise}" if hint is None else f"not yet: {exercise}: {hint}")
     return hint is None
+
+
+def _near(answer: Any, expected: float, tolerance: float) -> bool:
+    """Whether an answer is a number near `expected`; NaN is near nothing."""
+    if isinstance(answer, (bool, str)):
+        raise TypeError(f"a number is asked for, not {answer!r}")
+    return abs(float(answer) - expected) <= tolerance
 
 
 # intro
@@ -88,7 +95,7 @@ def _incomplete(answer: Callable[[int, float], float]) -> str | None:
         exact = sum(
             share**u * (1 - share) ** (length - u) * (3**u - 2**u) for u in sizes
         )
-        if abs(answer(length, share) - exact) > 1e-6 * max(1.0, exact):
+        if not _near(answer(length, share), exact, 1e-6 * max(1.0, exact)):
             return (
                 f"at length {length} and share {share} the mean is off; the mean of "
                 "a ** U over independent tokens is a product of L equal factors."
@@ -121,10 +128,10 @@ def _window(answer: Callable[..., Any]) -> str | None:
 
 @exercise("mixtures/other-way")
 def _other_way(answer: tuple[float, float]) -> str | None:
-    mean, variance = (float(number) for number in answer)
-    if abs(mean - 2) > 0.01:
+    mean, variance = answer
+    if not _near(mean, 2, 0.01):
         return "how far is the value one from each mean of the first token?"
-    if abs(variance - 1.5) > 0.01:
+    if not _near(variance, 1.5, 0.01):
         return "add the spread between the two means to that inside the components"
     return None
 
@@ -162,7 +169,7 @@ def _impute(answer: Callable[[Any, Any], Any]) -> str | None:
         return "it changed its argument; work on a copy"
     if not torch.equal(filled[[0, 2]], x[[0, 2]]):
         return "the known entries must stay as they are"
-    if abs(filled[1].item() - expected) < 1e-3:
+    if _near(filled[1], expected, 1e-3):
         return None
     return "weigh the components' conditional means with the conditional's weights"
 
@@ -177,35 +184,34 @@ def _weights(answer: Callable[[float, float, float, float], float]) -> str | Non
     for mu1, mu2, angle, y2 in ((1, -1, 30, -0.5), (0.3, 1.2, 75, 0.4), (2, 1, 0, 1)):
         s = math.sin(math.radians(angle))
         odds = ((y2 + mu2 * s) ** 2 - (y2 + mu1 * s) ** 2) / 0.2
-        got = float(answer(mu1, mu2, angle, y2))
-        if abs(got - 1 / (1 + math.exp(-odds))) > 1e-6:
-            flipped = abs(got - 1 / (1 + math.exp(odds))) < 1e-6
+        got = answer(mu1, mu2, angle, y2)
+        if not _near(got, 1 / (1 + math.exp(-odds)), 1e-6):
+            flipped = _near(got, 1 / (1 + math.exp(odds)), 1e-6)
             hint = "the nearer component gets the larger weight"
             return hint if flipped else "a component's y2 has the mean -mu sin(angle)"
-    far = float(answer(1, -1, 90, -200))
-    if not abs(far - 1) < 1e-6:
+    if not _near(answer(1, -1, 90, -200), 1, 1e-6):
         return "far from the clouds both densities underflow; subtract the logarithms"
     return None
 
 
 @exercise("local-optima/angle")
 def _angle(answer: float) -> str | None:
-    if abs(float(answer) - 59.6) < 0.5:
+    if _near(answer, 59.6, 0.5):
         return None
-    if abs(float(answer) - 1.04) < 0.02:
+    if _near(answer, 1.04, 0.02):
         return "give it in degrees"
     return "set the variance divided by the squared cosine equal to the critical one"
 
 
 @exercise("local-optima/valley")
 def _valley(answer: int) -> str | None:
-    if int(answer) == 1:
+    if _near(answer, 1, 0):
         return None
     return "look for the diagonal entry of the Hessian that is nearly zero"
 
 
 @exercise("local-optima/clouds")
 def _clouds(answer: float) -> str | None:
-    if abs(float(answer) - 1.0986122886681098) < 1e-3:
+    if _near(answer, 1.0986122886681098, 1e-3):
         return None
     return "what is q there, compared with p? The divergence is the mean log ratio"

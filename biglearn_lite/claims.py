@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from biglearn_lite.files import write_atomically
 
 PROFILES = ("smoke", "cpu", "gpu")
+TOLERANCE = re.compile(r"(?:within|at most|and) (-?\d+\.?\d*(?:e[-+]\d+)?)$")
 
 Ledger = dict[str, dict[str, Any]]
 
@@ -34,32 +36,35 @@ def claim(
     within: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
-    profiles: Sequence[str] = ("cpu", "gpu"),
+    profiles: str | Sequence[str] = ("cpu", "gpu"),
 ) -> None:
     """Judge `value` by one rule, print the sentence, and stop if it does not hold.
 
     There are two families of rules: `expect` (a number with `within`; a truth value,
     a whole number or a text exactly), or the bounds `at_least` and `at_most`, one or
-    both. NaN never holds. The sentence shows four significant digits; a value under
-    1e-6 and under a hundredth of its rule is rounding noise, which differs between
-    machines, so only its bound is shown.
+    both. NaN and infinity never hold. The sentence shows four significant digits; a
+    value under 1e-6 and under a hundredth of its rule is rounding noise, which differs
+    between machines, so only its bound is shown.
 
     The profile is the `profile` of the calling notebook (`"auto"` counts as `"cpu"`),
     else `$BIGLEARN_PROFILE`, else `"cpu"`.
 
     Args:
-        name: the start of a sentence that goes on "is 0.6931".
+        name: one line, the start of a sentence that goes on "is 0.6931".
         value: a number, truth value or text; tensors and arrays of one element too.
         expect: what the value should be.
         within: the largest allowed absolute difference from `expect`.
         at_least: the smallest allowed value.
         at_most: the largest allowed value.
-        profiles: the profiles that judge; at another one the value is only printed.
+        profiles: the profiles (or the one) that judge; at another one the value is
+            only printed.
 
     Raises:
         ClaimError: if the rule is broken at a profile that judges.
-        ValueError: if the rule, the value or a profile makes no sense.
+        ValueError: if the name, the rule, the value or a profile makes no sense.
     """
+    if not (isinstance(name, str) and name.strip() and name.splitlines() == [name]):
+        raise ValueError(f"A claim's name is one line of text, not {name!r}.")
     value = _plain(name, value)
     expect, within, at_least, at_most = (
         None if number is None else _plain(name, number)
@@ -67,20 +72,27 @@ def claim(
     )
     _check_rule(name, value, expect, within, at_least, at_most)
     profile = _profile(sys._getframe(1).f_globals)
+    profiles = (profiles,) if isinstance(profiles, str) else profiles
     for each in profiles:
-        _check_profile(each)
+        check_profile(each)
     held = _holds(value, expect, within, at_least, at_most)
     rule = _rule_text(expect, within, at_least, at_most)
-    scale = within if expect is not None else at_most
-    sentence = f"{name} is {_shown(value, scale)} ({rule})"
+    value = _recorded(value)
     judged = profile in profiles
     _record(name, value, rule, held if judged else None, profile)
     if not judged:
-        print(f"not judged at {profile}: {sentence}")
+        print(f"not judged at {profile}: {sentence(name, value, rule)}")
     elif held:
-        print(f"holds: {sentence}")
+        print(f"holds: {sentence(name, value, rule)}")
     else:
-        raise ClaimError(f"does not hold: {sentence}")
+        raise ClaimError(f"does not hold: {sentence(name, value, rule)}")
+
+
+def sentence(name: str, value: Any, rule: str) -> str:
+    """What a claim prints, made of no more than what the ledger keeps of it."""
+    judged_by = TOLERANCE.search(rule)
+    scale = float(judged_by[1]) if judged_by else None
+    return f"{name} is {_shown(value, scale)} ({rule})"
 
 
 def _plain(name: str, value: Any) -> bool | int | float | str:
@@ -139,21 +151,23 @@ def _check_rule(
         raise ValueError(f"{start} has at_least={at_least} above at_most={at_most}.")
 
 
-def _check_profile(profile: Any) -> None:
+def check_profile(profile: Any) -> str:
+    """The profile, or a ValueError that lists those that there are."""
     if profile not in PROFILES:
         raise ValueError(f"Unknown profile {profile!r}; choose from {PROFILES}.")
+    return profile
 
 
 def _profile(namespace: dict[str, Any]) -> str:
     """The active profile of the calling notebook."""
     profile = namespace.get("profile", os.environ.get("BIGLEARN_PROFILE") or "cpu")
-    profile = "cpu" if profile == "auto" else profile
-    _check_profile(profile)
-    return profile
+    return check_profile("cpu" if profile == "auto" else profile)
 
 
 def _holds(value: Any, expect: Any, within: Any, at_least: Any, at_most: Any) -> bool:
-    """Whether the rule is kept; comparisons with NaN are false."""
+    """Whether the rule is kept; by NaN and infinity, never."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     if expect is not None:
         return value == expect if within is None else abs(value - expect) <= within
     above = at_least is None or value >= at_least
@@ -181,13 +195,18 @@ def _shown(value: Any, scale: float | None = None) -> str:
     return f"{value + 0.0:.4g}"  # + 0.0 turns -0.0 into 0.0
 
 
+def _recorded(value: Any) -> Any:
+    """The value as the ledger keeps it: six digits, so that it doesn't show the CPU."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+
+
 def _record(name: str, value: Any, rule: str, held: bool | None, profile: str) -> None:
     """Append the claim to `$BIGLEARN_CLAIMS`, one JSON object a line."""
     path = os.environ.get("BIGLEARN_CLAIMS")
     if not path:
         return
-    if isinstance(value, float):  # six digits: the ledger must not show the CPU
-        value = float(f"{value:.6g}") if math.isfinite(value) else str(value)
     chapter = os.environ.get("BIGLEARN_CHAPTER", "")
     record = {
         "chapter": chapter,
@@ -217,12 +236,17 @@ def read_ledger(path: str | Path) -> Ledger:
         return {"claims": {}, "chapters": {}}
     try:
         ledger = json.loads(path.read_text(encoding="utf-8"))
-        return {"claims": ledger["claims"], "chapters": ledger["chapters"]}
-    except (ValueError, KeyError, TypeError) as error:
+        ledger = {"claims": ledger["claims"], "chapters": ledger["chapters"]}
+        claims = [one for names in ledger["claims"].values() for one in names.values()]
+        for profiles in (*claims, *ledger["chapters"].values()):
+            if not all(isinstance(entry, dict) for entry in profiles.values()):
+                raise TypeError("an entry is not under chapter, claim and profile")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The ledger {path.name} cannot be read ({error}); restore it from the "
-            "repository or run the book again."
+            "repository, or remove it and run the book again."
         ) from error
+    return ledger
 
 
 def write_ledger(path: str | Path, ledger: Ledger) -> None:
@@ -248,7 +272,7 @@ def merge_chapter(
         slug: the chapter.
         profile: `"cpu"` or `"gpu"`.
         records: what `claim` wrote down during the run.
-        chapter: seconds, peak_mib, device, date, versions.
+        chapter: seconds, peak_mib, device, date, versions, code.
 
     Raises:
         ValueError: if the chapter makes two claims of the same name.

@@ -79,16 +79,29 @@ def data_fetch(
     name: Annotated[str, typer.Argument(help="As `biglearn data list` shows it.")],
 ) -> None:
     """Download a dataset into the cache and verify it; print where it is."""
-    from biglearn_lite.sources import dataset_entry, fetch, find
+    from biglearn_lite.sources import dataset_entry, locate
 
     entry = dataset_entry(name)
     if not entry.files:
         print(f"{name} needs no download: {entry.where_from}.")
-    else:
-        print(f"{name} is in {find(entry) or fetch(entry)}")
+        return
+    try:
+        print(f"{name} is in {locate(entry, root=None, allow_download=True)}")
+    except FileNotFoundError as error:  # not a mistake of the user's
+        _stop(error, 1)
 
 
 # ------------------------------------------------------------------ book
+
+
+def _root() -> Path:
+    """The checkout; says so if it is not the one that the user is in."""
+    from biglearn_lite.chapters import find_root
+
+    root, here = find_root(), Path.cwd()
+    if root not in (here, *here.parents):
+        print(f"There is no book here; using the one in {root}.", file=sys.stderr)
+    return root
 
 
 @book_app.command(
@@ -127,46 +140,39 @@ def book_run(
     ] = 600,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", help="NAME=VALUE of the notebooks."),
+        typer.Option(
+            "-p", "--parameter", help="NAME=VALUE of the notebooks; then no ledger."
+        ),
     ] = None,
 ) -> None:
     """Run chapters, each in a fresh kernel; write the claims into the ledger."""
-    from biglearn_lite.book import Settings, parse_parameter, run_book
-    from biglearn_lite.chapters import find_root
+    from biglearn_lite.book import Settings, parse_parameters, run_book
 
-    parameters = dict(map(parse_parameter, parameter or []))
-    if train:
-        parameters["train"] = True
     settings = Settings(
         profile=profile,
-        parameters=parameters,
+        train=train,
+        parameters=parse_parameters(parameter or []),
         offline=profile == "smoke" if offline is None else offline,
         timeout=timeout,
         progress=sys.stderr.isatty(),
     )
-    run_book(find_root(), chapter or [], settings, output)
+    run_book(_root(), chapter or [], settings, output)
 
 
-@book_app.command(
-    "build",
-    epilog="Example: biglearn book build",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def book_build(context: typer.Context) -> None:
+@book_app.command("build", epilog="Example: biglearn book build")
+def book_build() -> None:
     """Render the committed chapters into _build/html; nothing is executed."""
     from biglearn_lite.book import build_book
-    from biglearn_lite.chapters import find_root
 
-    raise typer.Exit(build_book(find_root(), context.args))
+    raise typer.Exit(build_book(_root()))
 
 
 @book_app.command("check", epilog="Example: biglearn book check")
 def book_check() -> None:
     """Check the committed chapters and the ledger in seconds; run nothing."""
     from biglearn_lite.book import check_book
-    from biglearn_lite.chapters import find_root
 
-    findings = check_book(find_root())
+    findings = check_book(_root())
     for finding in findings:
         print(f"- {finding}")
     if findings:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.resources
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +134,14 @@ def _cycle_classes(dataset: Dataset) -> Dataset:
 def _from_files(entry: Entry, folder: Path) -> tuple[Dataset, Dataset]:
     """Train and test of a dataset in four IDX files."""
     arrays = [read_idx(folder / file.name) for file in entry.files]
+    for images, labels, file in zip(
+        arrays[::2], arrays[1::2], entry.files[1::2], strict=True
+    ):
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{folder / file.name} has labels of shape {labels.shape} for images "
+                f"of shape {images.shape}; restore both files."
+            )
     train, test = _dataset(*arrays[:2]), _dataset(*arrays[2:])
     return (_without_book(train) if entry.name == "mnist" else train), test
 
@@ -164,7 +173,7 @@ def patchify(images: torch.Tensor, patch: int) -> torch.Tensor:
     Tokens run row by row; inside a token the values run by channel, row, column.
 
     Args:
-        images: (B, C, H, W) of any type.
+        images: (B, C, H, W) of any type, a tensor or an array.
         patch: side p of a patch; must divide H and W.
 
     Returns:
@@ -173,24 +182,24 @@ def patchify(images: torch.Tensor, patch: int) -> torch.Tensor:
     Raises:
         ValueError: if there are not four dimensions, or p does not divide H and W.
     """
+    images = torch.as_tensor(images)
     if images.ndim != 4:
         raise ValueError(
             f"patchify needs images (B, C, H, W), not shape {tuple(images.shape)}; "
             "add the missing dimensions with images[:, None]."
         )
     batch, channels, height, width = images.shape
-    _check_patch(patch, height, width)
-    cut = images.reshape(
-        batch, channels, height // patch, patch, width // patch, patch
-    ).permute(0, 2, 4, 1, 3, 5)
-    return cut.reshape(batch, -1, channels * patch * patch)
+    rows, columns = _patch_grid(patch, height, width)
+    cut = images.reshape(batch, channels, rows, patch, columns, patch)
+    cut = cut.permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(batch, rows * columns, channels * patch * patch)
 
 
 def unpatchify(patches: torch.Tensor, patch: int, shape: Sequence[int]) -> torch.Tensor:
     """Put patches back together: the exact inverse of `patchify`.
 
     Args:
-        patches: (B, L, P).
+        patches: (B, L, P), a tensor or an array.
         patch: side p of a patch.
         shape: (C, H, W) of an image, or the shape (B, C, H, W) of the batch.
 
@@ -202,23 +211,28 @@ def unpatchify(patches: torch.Tensor, patch: int, shape: Sequence[int]) -> torch
     """
     if len(shape) not in (3, 4):
         raise ValueError(f"unpatchify needs shape=(C, H, W), not {tuple(shape)}.")
-    channels, height, width = shape[-3:]
-    _check_patch(patch, height, width)
-    rows, columns = height // patch, width // patch
-    expected = (rows * columns, channels * patch * patch)
-    if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
+    patches = torch.as_tensor(patches)
+    *batch, channels, height, width = shape
+    rows, columns = _patch_grid(patch, height, width)
+    expected = (*batch, rows * columns, channels * patch * patch)
+    if patches.ndim != 3 or tuple(patches.shape[-len(expected) :]) != expected:
         raise ValueError(
-            f"unpatchify needs patches (B, {expected[0]}, {expected[1]}) for images "
-            f"of shape {tuple(shape[-3:])} and patch {patch}, not "
-            f"{tuple(patches.shape)}."
+            f"unpatchify needs patches ({batch[0] if batch else 'B'}, {expected[-2]}, "
+            f"{expected[-1]}) for images of shape {tuple(shape)} and patch {patch}, "
+            f"not {tuple(patches.shape)}."
         )
-    grid = patches.reshape(-1, rows, columns, channels, patch, patch)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
+    grid = patches.reshape(len(patches), rows, columns, channels, patch, patch)
+    images = grid.permute(0, 3, 1, 4, 2, 5)
+    return images.reshape(len(patches), channels, height, width)
 
 
-def _check_patch(patch: int, height: int, width: int) -> None:
+def _patch_grid(patch: int, height: int, width: int) -> tuple[int, int]:
+    """How many patches there are in a column and in a row of an image."""
+    if not isinstance(patch, Integral):
+        raise ValueError(f"A patch's side is one whole number, not {patch!r}.")
     if patch < 1 or height % patch or width % patch:
         raise ValueError(
             f"A patch of side {patch} does not divide an image of {height} x {width}; "
             "choose a common divisor of both."
         )
+    return height // patch, width // patch

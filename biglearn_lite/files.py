@@ -20,6 +20,21 @@ class DownloadError(OSError):
     """No address gave the file that was asked for."""
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and see that files can be written to it.
+
+    Raises:
+        ValueError: if not; says why.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise ValueError(
+            f"Files cannot be written to {path}: {error.strerror}; name another folder."
+        ) from error
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
     """Write `content` under a temporary name beside `path`, then move it there.
 

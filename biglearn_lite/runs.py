@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from biglearn_lite.claims import PROFILES
+from biglearn_lite.claims import PROFILES, check_profile
 from biglearn_lite.machine import device_name, today, versions
 
 WEIGHTS = "weights.safetensors"
@@ -69,8 +69,12 @@ def register_module(module: type, sizes: type) -> None:
 
 
 def _pack_mixture(mixture: Any) -> tuple[dict[str, Any], Tensors]:
-    names = ("weights", "means", "covariances")
-    return {}, {name: getattr(mixture, name) for name in names}
+    tiny = mixture.weights < torch.finfo(mixture.weights.dtype).tiny
+    if (tiny & mixture._log_weights.isfinite()).any():
+        raise ValueError(
+            "A weight of this mixture is too small to save; save what it came from."
+        )
+    return {}, {n: getattr(mixture, n) for n in ("weights", "means", "covariances")}
 
 
 def _build_mixture(config: dict[str, Any], tensors: Tensors) -> Any:
@@ -161,9 +165,9 @@ def save_run(
         The folder of the run.
 
     Raises:
-        ValueError: for a bad name, an unknown profile or a class that is not known.
+        ValueError: for a bad name, an unknown profile, or a model that cannot be kept.
     """
-    folder = Path(root) / _checked(recipe) / _check_profile(profile)
+    folder = Path(root) / _checked(recipe) / check_profile(profile)
     provenance = {
         "recipe": recipe,
         "profile": profile,
@@ -205,6 +209,7 @@ def _write_weights(path: Path, model: Any, examples: torch.Tensor | None) -> Non
     whole = {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
     metadata = {"model": name, "config": json.dumps(config, sort_keys=True)}
     save_file(whole, path, metadata=metadata)
+    path.chmod(0o644)  # as the other files: safetensors gives 0600
 
 
 def _replace(folder: Path, temporary: Path) -> None:
@@ -255,12 +260,6 @@ def _checked(recipe: str) -> str:
     return recipe
 
 
-def _check_profile(profile: str) -> str:
-    if profile not in PROFILES:
-        raise ValueError(f"Unknown profile {profile!r}; choose from {PROFILES}.")
-    return profile
-
-
 # ------------------------------------------------------------------ reading
 
 
@@ -281,7 +280,7 @@ def load_run(recipe: str, profile: str | None = None) -> Run:
     """
     _checked(recipe)
     auto = profile in (None, "auto")
-    for each in ("gpu", "cpu") if auto else (_check_profile(profile),):
+    for each in ("gpu", "cpu") if auto else (check_profile(profile),):
         for root in run_folders():
             if (root / recipe / each / WEIGHTS).is_file():
                 return read_run(root / recipe / each)
@@ -316,36 +315,35 @@ def read_run(folder: str | Path) -> Run:
         ValueError: if a file is missing, damaged, or not of this package.
     """
     folder = Path(folder)
-    name = f"{folder.parent.name}/{folder.name}"
+    recipe, profile = folder.absolute().parts[-2:]
     try:
-        texts = [(folder / f"{each}.json").read_text("utf-8") for each in RECORDS]
-        history, metrics, provenance = map(json.loads, texts)
-    except (OSError, ValueError) as error:
+        history, metrics, provenance = (
+            json.loads((folder / f"{each}.json").read_text("utf-8")) for each in RECORDS
+        )
+        if not (isinstance(metrics, dict) and isinstance(provenance, dict)):
+            raise ValueError("metrics and provenance must be JSON objects")
+        if (provenance["recipe"], provenance["profile"]) != (recipe, profile):
+            raise ValueError("its provenance is that of another run")
+        model, examples = _read_weights(folder / WEIGHTS)
+    except Exception as error:  # foreign bytes can fail in any way
+        lost = isinstance(error, FileNotFoundError) and error.filename
+        problem = f"{Path(lost).name} is missing" if lost else str(error).rstrip(".")
         raise ValueError(
-            f"The run {name!r} is damaged: {error}. Restore it or train it again."
+            f"The run '{recipe}/{profile}' is damaged ({' '.join(problem.split())}); "
+            "restore it or train it again."
         ) from error
-    model, examples = _read_weights(folder / WEIGHTS, name)
     return Run(model, history, metrics, provenance, examples)
 
 
-def _read_weights(path: Path, name: str) -> tuple[Any, torch.Tensor | None]:
-    """Model and examples; whatever is wrong with the file becomes one sentence."""
-    from safetensors import SafetensorError, safe_open
+def _read_weights(path: Path) -> tuple[Any, torch.Tensor | None]:
+    """Model and examples."""
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        kind = KINDS.get(metadata.get("model", ""))
-        if kind is None:
-            raise ValueError(f"it holds a {metadata.get('model')!r}, not {set(KINDS)}")
-        examples = tensors.pop(EXAMPLES, None)
-        return kind.build(json.loads(metadata["config"]), tensors), examples
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
-    except RuntimeError as error:  # tensors that do not fit the module
-        problem = " ".join(str(error).split())
-    raise ValueError(
-        f"The weights of the run {name!r} cannot be used: {problem}. Restore the file "
-        "or train it again."
-    )
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    kind = KINDS.get(metadata.get("model", ""))
+    if kind is None:
+        raise ValueError(f"it holds a {metadata.get('model')!r}, not {set(KINDS)}")
+    examples = tensors.pop(EXAMPLES, None)
+    return kind.build(json.loads(metadata["config"]), tensors), examples

@@ -132,7 +132,7 @@ DATASETS = {
 
 def dataset_entry(name: str) -> Entry:
     """The registry's entry, or a ValueError that lists the names."""
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"Unknown dataset {name!r}; choose from {sorted(DATASETS)}.")
     return DATASETS[name]
 
@@ -183,8 +183,12 @@ def locate(entry: Entry, root: str | Path | None, allow_download: bool) -> Path:
             return fetch(entry)
         except DownloadError as error:
             reason = str(error)
+    for folder in _search_folders(entry.name, root):
+        missing = [f.name for f in entry.files if not (folder / f.name).is_file()]
+        if len(missing) < len(entry.files):
+            reason = f"{folder} lacks {', '.join(missing)}; {reason}"
     raise FileNotFoundError(
-        f"The dataset {entry.name!r} is nowhere: {reason} Ways out: put "
+        f"The dataset {entry.name!r} is nowhere complete: {reason} Ways out: put "
         f"{', '.join(file.name for file in entry.files)} into a folder "
         f"{entry.name!r} below `root` or $BIGLEARN_DATA; or run "
         f"`biglearn data fetch {entry.name}` where there is a network and set "

@@ -50,8 +50,9 @@ def chapter(*sources, parameters=PARAMETERS):
 def project(folder, **notebooks):
     """A checkout with these chapters, the guard and the settings of pytest."""
     (folder / "book").mkdir()
-    files = "".join(f"  - file: book/{slug}\n" for slug in notebooks)
-    (folder / "_toc.yml").write_text(f"root: book/first\nchapters:\n{files}")
+    root, *others = notebooks
+    files = "".join(f"  - file: book/{slug}\n" for slug in others)
+    (folder / "_toc.yml").write_text(f"root: book/{root}\nchapters:\n{files}")
     for slug, notebook in notebooks.items():
         nbformat.write(notebook, folder / "book" / f"{slug}.ipynb")
     for name in ("conftest.py", "pyproject.toml"):
@@ -124,7 +125,8 @@ def test_the_ledger_has_the_claims_and_the_costs(finished):
     assert claims["the sum"]["cpu"]["held"] is True
     assert claims["the sum"]["cpu"]["value"] == 7
     costs = ledger["chapters"]["first"]["cpu"]
-    assert set(costs) == {"seconds", "peak_mib", "device", "date", "versions"}
+    assert set(costs) == set(chapters.CHAPTER_ENTRY)
+    assert costs["code"] == chapters.code_hash(read(finished))
     assert 0.5 < costs["seconds"] < 120
     assert 20 < costs["peak_mib"] < 4000
     assert book.check_book(finished) == []
@@ -164,7 +166,7 @@ def test_nbval_passes_and_catches_a_tampered_output(finished, tmp_path):
 def test_smoke_judges_nothing_and_writes_no_ledger(finished, tmp_path, capsys):
     before = (finished / "book" / "ledger.json").read_bytes()
     committed = (finished / "book" / "first.ipynb").read_bytes()
-    settings = Settings(profile="smoke", parameters={"train": True}, offline=True)
+    settings = Settings(profile="smoke", train=True, offline=True)
     run_book(finished, settings=settings, output=tmp_path / "out")
     done = nbformat.read(tmp_path / "out" / "first.ipynb", as_version=4)
     printed = [out.text for each in done.cells[1:-1] for out in each.outputs]
@@ -173,6 +175,20 @@ def test_smoke_judges_nothing_and_writes_no_ledger(finished, tmp_path, capsys):
     assert (finished / "book" / "ledger.json").read_bytes() == before
     assert (finished / "book" / "first.ipynb").read_bytes() == committed
     assert "1 of them not judged" in capsys.readouterr().out
+
+
+def test_other_parameters_write_no_ledger(finished, tmp_path, monkeypatch):
+    """Numbers from changed parameters are not the book's."""
+    before = (finished / "book" / "ledger.json").read_bytes()
+    notebook = read(finished)
+    done = book.Executed(notebook, [], 1.0, 1.0)
+    monkeypatch.setattr(book, "execute", lambda *_: done)
+    monkeypatch.setattr(chapters, "check_parameters", lambda *_: None)
+    run_book(finished, settings=Settings(parameters={"n": 3}), output=tmp_path)
+    assert (finished / "book" / "ledger.json").read_bytes() == before
+    root = shutil.copytree(finished, tmp_path / "copy")
+    run_book(root, settings=Settings(train=True), output=tmp_path)
+    assert read_ledger(root / "book" / "ledger.json")["claims"]["first"] == {}
 
 
 # ---------------------------------------------------------------- runs that must fail
@@ -226,6 +242,15 @@ def test_wrong_parameters_are_found_before_any_kernel(
     root = project(tmp_path, first=chapter(), second=notebook)
     with pytest.raises(ValueError, match=message):
         run_book(root, settings=Settings(parameters=parameters))
+
+
+@pytest.mark.parametrize("output", ["a-file", "a-file/below"])
+def test_a_bad_folder_is_found_before_any_kernel(output, tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "execute", lambda *_: pytest.fail("it started"))
+    root = project(tmp_path, first=chapter())
+    (tmp_path / "a-file").touch()
+    with pytest.raises(ValueError, match=r"cannot be written to .*a-file"):
+        run_book(root, output=tmp_path / output)
 
 
 def test_execute_itself_refuses_wrong_parameters(tmp_path):
@@ -298,6 +323,10 @@ def test_the_order_is_that_of_the_table_of_contents(tmp_path):
     shutil.copy(root / "book" / "first.ipynb", root / "book" / "stray.ipynb")
     slugs = [path.stem for path in chapters.chapter_paths(root)]
     assert slugs == ["second", "deep", "first"]
+    assert chapters.lint_contents(root) == [
+        "the table of contents names book/intro, which does not exist.",
+        "book/stray.ipynb is not in the table of contents.",
+    ]
     chosen = chapters.choose(root, ["book/first.ipynb", "second"])
     assert [path.stem for path in chosen] == ["second", "first"]
 
@@ -354,6 +383,14 @@ def test_fewer_than_five_compared_cells_are_found(hide):
     assert any("nbval compares 4 cells" in found for found in lint(notebook, "x"))
 
 
+@pytest.mark.parametrize("counts", [{1: 2, 2: 1}, {7: 8}, {1: 0}])
+def test_cells_that_ran_out_of_order_are_found(counts):
+    notebook = executed()
+    for number, count in counts.items():
+        notebook.cells[number].execution_count = count
+    assert "x: its cells ran in the order" in lint(notebook, "x")[0]
+
+
 def test_figures_and_results_count_as_compared():
     notebook = executed()
     plotly = {"application/vnd.plotly.v1+json": {"data": []}}
@@ -389,17 +426,20 @@ def test_an_address_is_no_path():
     assert lint(notebook, "x") == []
 
 
-def ledger(held=True, name="the sum", profile="cpu"):
-    entry = {"value": 1, "rule": "r", "held": held, "device": "d", "date": "t"}
+def ledger(held=True, name="the sum", **changed):
+    entry = {"value": 1.0, "rule": "at least 0", "held": held}
+    entry |= {"device": "d", "date": "t"}
+    costs = {"seconds": 1, "peak_mib": 2.5, "device": "d", "date": "t"}
+    costs |= {"versions": {}, "code": chapters.code_hash(executed())}
     return {
-        "claims": {"x": {name: {profile: entry}}},
-        "chapters": {"x": {"cpu": {"seconds": 1}}},
+        "claims": {"x": {name: {"cpu": entry}}},
+        "chapters": {"x": {"cpu": {**costs, **changed}}},
     }
 
 
-def claiming():
+def claiming(text="the sum is 1 (at least 0)"):
     notebook = executed()
-    notebook.cells[7].outputs[0].text = "holds: the sum is 1 (at least 0)\n"
+    notebook.cells[7].outputs[0].text = f"holds: {text}\n"
     return {"x": notebook}
 
 
@@ -413,6 +453,64 @@ def test_ledger_and_chapters_agree():
     assert lint_ledger(ledger(), both) == [
         "y is not in the ledger: run `biglearn book run y`."
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["the sum is 2 (at least 0)", "the sum is 1 (at least 1)", "the sum is 1"]
+)
+def test_numbers_edited_by_hand_are_found(text):
+    (finding,) = lint_ledger(ledger(), claiming(text))
+    assert "not those of the ledger, such as 'the sum is 1" in finding
+    edited = ledger()
+    edited["claims"]["x"]["the sum"]["cpu"]["value"] = 1.5
+    assert len(lint_ledger(edited, claiming())) == 1
+
+
+def test_code_edited_without_a_run_is_found():
+    edited = claiming()
+    edited["x"].cells[3].source += "  # more"
+    (finding,) = lint_ledger(ledger(), edited)
+    assert "its code changed" in finding
+    edited = claiming()
+    edited["x"].cells[0].source = "# Other words"
+    assert lint_ledger(ledger(), edited) == []
+
+
+@pytest.mark.parametrize("key", sorted(chapters.CHAPTER_ENTRY))
+@pytest.mark.parametrize("value", [None, []])
+def test_what_a_chapter_s_entry_lacks_is_found(key, value):
+    findings = lint_ledger(ledger(**{key: value}), claiming())
+    assert findings[0] == f"x at cpu: the ledger has no proper {key}."
+
+
+@pytest.mark.parametrize("key", sorted(chapters.CLAIM_ENTRY))
+def test_what_a_claim_s_entry_lacks_is_found(key):
+    damaged = ledger()
+    del damaged["claims"]["x"]["the sum"]["cpu"][key]
+    findings = lint_ledger(damaged, claiming())
+    assert findings[0].endswith(f"'the sum' at cpu: the ledger has no proper {key}.")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("_toc.yml", "root: [book", "_toc.yml cannot be read"),
+        ("_toc.yml", "", "the table of contents is empty."),
+        ("_toc.yml", "chapters: {file: 3}", "names 3, which does not exist"),
+        ("_toc.yml", "- file: [book]", "names ['book'], which does not exist"),
+        ("book/first.ipynb", "[]", "first.ipynb is not a notebook: "),
+        ("book/first.ipynb", "null", "first.ipynb is not a notebook: "),
+        ("book/first.ipynb", '{"nbformat": 7}', "first.ipynb is not a notebook: "),
+        ("book/ledger.json", '{"claims": [], "chapters": 1}', "cannot be read"),
+        ("book/ledger.json", "", "cannot be read"),
+    ],
+)
+def test_damaged_files_are_one_sentence(file, text, message, finished, tmp_path):
+    root = shutil.copytree(finished, tmp_path / "copy")
+    (root / file).write_text(text)
+    findings = book.check_book(root)
+    assert any(message in each for each in findings)
+    assert not any("\n" in each for each in findings)
 
 
 def test_a_chapter_that_left_the_book_leaves_the_ledger(finished):

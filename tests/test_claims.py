@@ -1,7 +1,10 @@
 """Claims: the rule decides, the sentence tells, the ledger keeps."""
 
+import contextlib
+import io
 import json
 import math
+import tempfile
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from biglearn_lite.claims import (
     merge_chapter,
     read_ledger,
     read_records,
+    sentence,
     write_ledger,
 )
 
@@ -101,9 +105,45 @@ def test_bounds_include_their_ends(value, bound):
     "rule",
     [{"expect": 0.0, "within": 1e6}, {"at_least": -1e9}, {"at_most": 1e9}],
 )
-def test_nan_never_holds(rule):
-    with pytest.raises(ClaimError, match="x is nan"):
-        claim("x", float("nan"), **rule)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_nan_and_infinity_never_hold(rule, value):
+    with pytest.raises(ClaimError, match=f"x is {value} "):
+        claim("x", float(value), **rule)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "a line\n", 3, None])
+def test_a_name_is_one_line(name):
+    with pytest.raises(ValueError, match="one line"):
+        claim(name, 1, expect=1)
+
+
+tolerances = st.floats(0, 1e9, allow_subnormal=False)
+rules = st.one_of(
+    st.tuples(finite, tolerances).map(lambda r: {"expect": r[0], "within": r[1]}),
+    finite.map(lambda b: {"at_least": b}),
+    finite.map(lambda b: {"at_most": b}),
+    st.tuples(finite, finite).map(
+        lambda r: {"at_least": min(r), "at_most": max(r)},
+    ),
+)
+
+
+@given(value=st.one_of(finite, st.integers(), st.floats(-1e-8, 1e-8)), rule=rules)
+def test_the_ledger_is_enough_to_print_the_sentence(value, rule):
+    """What is printed and what is kept can't differ without being noticed."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        patch.setenv("BIGLEARN_CLAIMS", f"{folder}/claims.jsonl")
+        try:
+            claim("It", value, **rule)
+            printed = out.getvalue().removeprefix("holds: ").rstrip("\n")
+        except ClaimError as error:
+            printed = str(error).removeprefix("does not hold: ")
+        (kept,) = read_records(f"{folder}/claims.jsonl")
+    assert sentence(kept["name"], kept["value"], kept["rule"]) == printed
 
 
 @pytest.mark.parametrize(
@@ -158,6 +198,8 @@ def test_unknown_profiles(monkeypatch):
         call("x", 1, expect=1, namespace={"profile": "fast"})
     with pytest.raises(ValueError, match="big"):
         claim("x", 1, expect=1, profiles=("big",))
+    with pytest.raises(ValueError, match="'cp'"):
+        claim("x", 1, expect=1, profiles="cp")
     monkeypatch.setenv("BIGLEARN_PROFILE", "tiny")
     with pytest.raises(ValueError, match="tiny"):
         call("x", 1, expect=1)
@@ -169,6 +211,8 @@ def test_smoke_is_not_judged(records, capsys):
     assert read_records(records)[0]["held"] is None
     with pytest.raises(ClaimError):
         call("x", 1, expect=2, profiles=("smoke",), namespace={"profile": "smoke"})
+    with pytest.raises(ClaimError):
+        call("x", 1, expect=2, profiles="smoke", namespace={"profile": "smoke"})
 
 
 def test_every_claim_is_recorded_also_the_broken_one(records):
@@ -230,6 +274,27 @@ def test_ledger_file_is_stable_and_whole(tmp_path):
         write_ledger(path, {"claims": object(), "chapters": {}})
     assert path.read_text("utf-8") == text
     assert list(tmp_path.iterdir()) == [path]
-    path.write_text(text[:20])
-    with pytest.raises(ValueError, match=r"ledger\.json cannot be read"):
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"claims": {',
+        "[]",
+        "3",
+        '{"claims": {}}',
+        '{"claims": [], "chapters": {}}',
+        '{"claims": {"x": []}, "chapters": {}}',
+        '{"claims": {"x": {"n": 1}}, "chapters": {}}',
+        '{"claims": {"x": {"n": {"cpu": true}}}, "chapters": {}}',
+        '{"claims": {}, "chapters": {"x": {"seconds": 1}}}',
+    ],
+)
+def test_a_damaged_ledger_is_one_sentence(text, tmp_path):
+    path = tmp_path / "ledger.json"
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=r"ledger\.json cannot be read.*restore"
+    ) as got:
         read_ledger(path)
+    assert "\n" not in str(got.value)

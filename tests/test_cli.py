@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from biglearn_lite import cli, sources
-from biglearn_lite.book import ChapterError, parse_parameter
+from biglearn_lite.book import ChapterError, parse_parameters
 from biglearn_lite.files import DownloadError
 from biglearn_lite.sources import DATASETS, Entry, File
 
@@ -75,6 +76,9 @@ def test_help_needs_no_torch_and_no_papermill():
         ("book", "run", "-p", "n_stepz=5"),
         ("book", "run", "--timeout", "0"),
         ("book", "run", "--nonsense"),
+        ("book", "run", "--output", "/dev/null/x"),
+        ("book", "build", "--bogus"),
+        ("book", "build", "extra"),
     ],
     ids=" ".join,
 )
@@ -85,12 +89,38 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(arguments, biglearn):
     assert len(err.strip()) > 20
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["profile=smoke"], "use --profile"),
+        (["n=1", "train=true"], "use --train"),
+        (["a=1", "b=1", "a=2"], "'a' is given twice"),
+    ],
+)
+def test_parameters_that_would_be_misunderstood(given, message, biglearn, monkeypatch):
+    monkeypatch.setattr("biglearn_lite.book.run_book", lambda *_: pytest.fail("it ran"))
+    options = [part for each in given for part in ("-p", each)]
+    code, _, err = biglearn("book", "run", "mixtures", *options)
+    assert code == 2
+    assert message in err
+
+
 def test_outside_a_checkout(biglearn, monkeypatch):
     monkeypatch.setattr("biglearn_lite.chapters.__file__", "/nowhere/a/b.py")
     monkeypatch.chdir("/")
     code, _, err = biglearn("book", "check")
     assert code == 2
     assert "checkout" in err
+
+
+def test_the_book_of_another_folder_is_named(biglearn, monkeypatch):
+    monkeypatch.setattr("biglearn_lite.book.check_book", lambda _: [])
+    assert biglearn("book", "check")[2] == ""
+    monkeypatch.chdir("tests")
+    assert biglearn("book", "check")[2] == ""
+    monkeypatch.chdir("/")
+    root = Path(cli.__file__).resolve().parents[1]
+    assert str(root) in biglearn("book", "check")[2]
 
 
 def test_data_list_has_a_line_for_each(biglearn, tmp_path, monkeypatch):
@@ -117,7 +147,8 @@ def test_data_fetch(biglearn, monkeypatch, tmp_path):
     monkeypatch.setitem(DATASETS, "demo", entry)
     code, _, err = biglearn("data", "fetch", "demo")
     assert code == 1
-    assert err.startswith("biglearn: a could not be fetched")
+    assert err.startswith("biglearn: The dataset 'demo' is nowhere complete: a could")
+    assert "Ways out: put a into a folder 'demo'" in err
     monkeypatch.setattr(sources, "download", lambda urls, path, _: path)
     code, out, _ = biglearn("data", "fetch", "demo")
     assert (code, out.strip()) == (0, f"demo is in {tmp_path / 'cache' / 'demo'}")
@@ -154,7 +185,8 @@ def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
     (_, names, smoke, output), (_, one, train, _), (_, _, online, folder) = calls
     assert (names, output, smoke.profile, smoke.offline) == ([], None, "smoke", True)
     assert one == ["intro"]
-    assert train.parameters == {"train": True, "n": 3}
+    assert (train.train, train.parameters) == (True, {"n": 3})
+    assert train.injected == {"train": True, "n": 3}
     assert (train.profile, train.offline, train.timeout) == ("auto", False, 9)
     assert (online.offline, folder) == (False, tmp_path)
 
@@ -164,25 +196,29 @@ def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
     [("n=3", ("n", 3)), ("a=b=c", ("a", "b=c")), ("x=true", ("x", True))],
 )
 def test_parameters(text, parameter):
-    assert parse_parameter(text) == parameter
+    assert parse_parameters([text, "b=0"]) == dict([parameter, ("b", 0)])
 
 
 def test_build_hands_on_the_exit_code(biglearn, monkeypatch):
-    def build(root, arguments):
-        assert list(arguments) == ["--fast"]
-        return 3
-
-    monkeypatch.setattr("biglearn_lite.book.build_book", build)
-    assert biglearn("book", "build", "--fast")[0] == 3
+    monkeypatch.setattr("biglearn_lite.book.build_book", lambda root: 3)
+    assert biglearn("book", "build")[0] == 3
 
 
 def test_build_calls_the_script(tmp_path):
     from biglearn_lite.book import build_book
 
     (tmp_path / "tools").mkdir()
-    script = "import sys; sys.exit(4 if sys.argv[1:] == ['a'] else 5)"
+    script = "import os, sys; sys.exit(4 if os.listdir() == ['tools'] else 5)"
     (tmp_path / "tools" / "build_book.py").write_text(script)
-    assert build_book(tmp_path, ["a"]) == 4
+    assert build_book(tmp_path) == 4
+
+
+def test_the_script_takes_no_options():
+    root = Path(cli.__file__).resolve().parents[1]
+    command = [sys.executable, root / "tools" / "build_book.py", "--bogus"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--bogus" in done.stderr
 
 
 def test_check_lists_findings(biglearn, monkeypatch):

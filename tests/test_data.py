@@ -87,6 +87,9 @@ def test_unknown_names():
         load("cifar")
     with pytest.raises(ValueError, match=r"'valid'.*train.*test"):
         load("digits", "valid")
+    for name in (["digits"], None, 3):
+        with pytest.raises(ValueError, match="Unknown dataset"):
+            load(name)
 
 
 def test_every_entry_says_what_a_reader_must_know():
@@ -167,6 +170,16 @@ def test_damaged_idx_files(data, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"x-ubyte\.gz is"):
         read_idx(path)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("shape", [(5,), (7,), (6, 1), ()])
+def test_images_without_their_labels(number, shape, tmp_path):
+    write_set(tmp_path, "mnist")
+    path = tmp_path / "mnist" / DATASETS["mnist"].files[number].name
+    path.write_bytes(gzip.compress(idx(np.zeros(shape, np.uint8))))
+    with pytest.raises(ValueError, match=f"{path.name} has labels of shape"):
+        load("mnist", root=tmp_path)
 
 
 @pytest.mark.skipif(
@@ -286,11 +299,19 @@ def test_nowhere_lists_the_ways_out(monkeypatch):
         "biglearn_lite.sources.download",
         lambda urls, *_: (_ for _ in ()).throw(DownloadError("no network")),
     )
+    folder = cache_folder() / "mnist"
     for allowed, reason in ((True, "no network"), (False, "not allowed")):
         with pytest.raises(FileNotFoundError, match=reason) as caught:
             load("mnist", download=allowed)
         for way in ("train-images-idx3-ubyte.gz", "BIGLEARN_DATA", "fetch", "mnist5k"):
             assert way in str(caught.value)
+        assert "lacks" not in str(caught.value)
+    names = [file.name for file in DATASETS["mnist"].files]
+    write_atomically(folder / names[1], b"x")
+    with pytest.raises(FileNotFoundError, match="no network") as caught:
+        load("mnist")
+    missing = ", ".join((names[0], *names[2:]))
+    assert f"{folder} lacks {missing};" in str(caught.value)
 
 
 def test_cache_folder(monkeypatch, tmp_path):
@@ -319,7 +340,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 sizes = st.integers(1, 4)
 
 
-@given(b=sizes, c=sizes, rows=sizes, columns=sizes, patch=sizes)
+@given(b=st.integers(0, 4), c=sizes, rows=sizes, columns=sizes, patch=sizes)
 def test_unpatchify_inverts_patchify(b, c, rows, columns, patch):
     shape = (b, c, rows * patch, columns * patch)
     images = torch.arange(b * c * rows * columns * patch**2).reshape(shape)
@@ -327,6 +348,8 @@ def test_unpatchify_inverts_patchify(b, c, rows, columns, patch):
     assert patches.shape == (b, rows * columns, c * patch * patch)
     assert torch.equal(unpatchify(patches, patch, shape[1:]), images)
     assert torch.equal(unpatchify(patches, patch, shape), images)
+    assert torch.equal(patchify(images.numpy(), patch), patches)
+    assert torch.equal(unpatchify(patches.numpy(), patch, shape), images)
 
 
 def test_tokens_run_row_by_row_and_values_by_channel():
@@ -353,7 +376,16 @@ def test_patches_that_do_not_divide(patch):
         unpatchify(torch.zeros(1, 4, 4), patch, (1, 8, 8))
 
 
+@pytest.mark.parametrize("patch", [2.0, (2, 3), "2", None])
+def test_a_patch_has_one_whole_side(patch):
+    for cut in (lambda x: patchify(x, patch), lambda x: unpatchify(x, patch, x.shape)):
+        with pytest.raises(ValueError, match="one whole number"):
+            cut(torch.zeros(1, 1, 8, 8))
+
+
 def test_wrong_shapes():
+    with pytest.raises(ValueError, match=r"\(7, 6, 12\).*\(2, 6, 12\)"):
+        unpatchify(torch.zeros(2, 6, 12), 2, (7, 3, 4, 6))
     with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
         patchify(torch.zeros(8, 8), 2)
     with pytest.raises(ValueError, match=r"\(C, H, W\)"):

@@ -62,6 +62,22 @@ def test_mixtures_come_back(folder, mixture):
     assert model.length == 3
 
 
+def test_a_derived_mixture_comes_back_or_is_refused(folder):
+    """A weight below the smallest number would come back as zero."""
+    centres = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    mixture = GaussianMixture(torch.ones(2) / 2, centres, torch.eye(2).expand(2, 2, 2))
+    near, far = (mixture.conditional([0], torch.tensor([x])) for x in (1.0, 80.0))
+    save(folder, near)
+    x = torch.linspace(-3, 3, 7)[:, None]
+    assert torch.allclose(load_run("digits").model.log_prob(x), near.log_prob(x))
+    for model in (far, UniversalMixture(far)):
+        with pytest.raises(ValueError, match="too small to save"):
+            save(folder, model)
+    zero = GaussianMixture(torch.tensor([0.0, 1.0]), centres, mixture.covariances)
+    save(folder, zero)
+    assert load_run("digits").model.weights.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("config", [Sizes(), Sizes(width=5, bias=False)])
 def test_modules_come_back(config, folder):
     runs.register_module(Small, Sizes)
@@ -168,6 +184,7 @@ def test_a_run_is_replaced_as_a_whole(folder, mixture):
         "weights.safetensors",
     ]
     assert [each.name for each in path.parent.iterdir()] == ["cpu"]
+    assert {each.stat().st_mode & 0o777 for each in path.iterdir()} == {0o644}
 
 
 def test_a_failed_save_leaves_the_old_run(folder, mixture):
@@ -227,6 +244,13 @@ def damage(path, how):
         (path / "history.json").unlink()
     elif how == "with half of its metrics":
         (path / "metrics.json").write_text('{"a": ')
+    elif how == "with a list of metrics":
+        (path / "metrics.json").write_text("[]")
+    elif how == "without a recipe":
+        (path / "provenance.json").write_text("{}")
+    elif how == "under another name":
+        text = (path / "provenance.json").read_text()
+        (path / "provenance.json").write_text(text.replace("digits", "sums"))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +265,9 @@ def damage(path, how):
         "with a strange config",
         "without history",
         "with half of its metrics",
+        "with a list of metrics",
+        "without a recipe",
+        "under another name",
     ],
 )
 def test_damaged_or_foreign_runs_are_one_clear_error(how, folder, mixture):
@@ -248,4 +275,7 @@ def test_damaged_or_foreign_runs_are_one_clear_error(how, folder, mixture):
     damage(save(folder, mixture), how)
     with pytest.raises(ValueError, match="run 'digits/cpu'") as caught:
         load_run("digits")
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not any(each in message for each in ("..", ".)", "Errno", str(folder)))
+    assert ("history.json is missing" in message) == (how == "without history")

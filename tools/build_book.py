@@ -9,6 +9,7 @@ for the network makes the build fail.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -87,4 +88,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Render the book.").parse_args()  # no options
     sys.exit(main())
