@@ -7,6 +7,8 @@ the network.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -18,12 +20,19 @@ def use_local_files(app: Sphinx, config: Config) -> None:
     """Point MathJax, plotly.js and widgets at files below `_static`."""
     source = Path(app.srcdir)
     if not (source / "_vendor" / "mathjax" / "tex-mml-chtml.js").exists():
-        raise ExtensionError("_vendor/ is empty: run `python tools/build_book.py`.")
+        fetch_vendor(source)  # so that a plain `jupyter-book build .` works too
     # never a folder named _static: Jupyter Book loads all its scripts on every page
     config.html_static_path = [*config.html_static_path, "_assets", "_vendor"]
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
     config.nb_ipywidgets_js = {"static-widgets.js": {"defer": "defer"}}
     app.add_css_file("book.css")
+
+
+def fetch_vendor(source: Path) -> None:
+    """Fill `_vendor/`; refuse to build pages that would ask for the network."""
+    script = source / "tools" / "vendor_assets.py"
+    if subprocess.run([sys.executable, str(script)], check=False).returncode:
+        raise ExtensionError("_vendor/ could not be filled: see the message above.")
 
 
 def drop_thebe(app: Sphinx, config: Config) -> None:

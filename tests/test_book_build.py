@@ -175,6 +175,23 @@ def test_build_fails_on_a_warning(tmp_path, html):
     assert "nowhere" in done.stderr
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_a_plain_build_fetches_what_is_missing(tmp_path, works):
+    from offline_assets import ExtensionError, fetch_vendor
+
+    tool = "open('filled', 'w').close()" if works else "raise SystemExit(1)"
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "vendor_assets.py").write_text(
+        f"import os; os.chdir({str(tmp_path)!r}); {tool}"
+    )
+    if works:
+        fetch_vendor(tmp_path)
+        assert (tmp_path / "filled").exists()
+    else:
+        with pytest.raises(ExtensionError, match="could not be filled"):
+            fetch_vendor(tmp_path)
+
+
 # ---- the pieces
 
 
