@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,12 @@ def explore(function: Callable[..., go.Figure], **values: Sequence) -> Any:
 
 
 def _positions(function: Callable, values: Mapping[str, Sequence]) -> dict[str, list]:
+    for name, sequence in values.items():
+        if not isinstance(sequence, Iterable) or isinstance(sequence, str):
+            raise ValueError(
+                f"slider {name!r} needs a sequence of values, and got {sequence!r}: "
+                f"write {name}=[{sequence!r}]."
+            )
     positions = {name: list(sequence) for name, sequence in values.items()}
     if not 1 <= len(positions) <= 3:
         raise ValueError(
@@ -88,6 +94,14 @@ def _frame(function: Callable, positions: dict[str, list], index: tuple) -> go.F
                 f"this one is {' x '.join(map(str, shape))}: use a coarser grid."
             )
     return fig
+
+
+def _check_alike(fig: go.Figure, first: go.Figure) -> None:
+    if [trace.type for trace in fig.data] != [trace.type for trace in first.data]:
+        raise ValueError(
+            "every frame needs the same traces in the same order, and they differ: "
+            "draw an empty trace where there is nothing to show."
+        )
 
 
 def _indices(positions: dict[str, list]) -> list[tuple[int, ...]]:
@@ -143,12 +157,8 @@ def _explore_static(function: Callable, positions: dict[str, list]) -> go.Figure
     figures = [_frame(function, positions, index) for index in indices]
     traces = [[t.to_plotly_json() for t in fig.data] for fig in figures]
     layouts = [fig.layout.to_plotly_json() for fig in figures]
-    kinds = [[t["type"] for t in each] for each in traces]
-    if any(kind != kinds[0] for kind in kinds):
-        raise ValueError(
-            "every frame needs the same traces in the same order, and they differ: "
-            "draw an empty trace where there is nothing to show."
-        )
+    for fig in figures:
+        _check_alike(fig, figures[0])
     frames = _frames(traces, layouts)
     for index, frame in zip(indices, frames, strict=True):
         frame["name"] = ",".join(map(str, index))
@@ -184,7 +194,9 @@ def _explore_live(function: Callable, positions: dict[str, list]) -> VBox:
         index = tuple(slider.value for slider in sliders)
         if index not in shown:
             try:
-                shown[index] = (_displayed(_frame(function, positions, index)),)
+                new = _frame(function, positions, index)
+                _check_alike(new, fig)  # what the page would refuse, refuse here too
+                shown[index] = (_displayed(new),)
             except Exception as error:  # shown where the reader looks
                 shown[index] = (_failed(error),)
         output.outputs = shown[index]

@@ -40,6 +40,16 @@ class Paint(anywidget.AnyWidget):
     message = traitlets.Unicode("").tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
 
+    @traitlets.validate("roles")
+    def _check_roles(self, proposal: dict[str, Any]) -> list[int]:
+        roles = proposal["value"]
+        if len(roles) != self.rows * self.cols or not set(roles) <= {0, 1, 2}:
+            raise traitlets.TraitError(
+                f"roles needs {self.rows * self.cols} numbers, one a patch, each 0 "
+                f"(absent), 1 (source) or 2 (target), and got {roles}."
+            )
+        return roles
+
     def __repr__(self) -> str:
         what = "a drawing on" if self.is_drawing else "tasks painted on"
         return f"paint: {what} {self.rows} x {self.cols} cells"
@@ -127,7 +137,8 @@ def _bytes(image: Any) -> np.ndarray:
     if hasattr(image, "detach"):
         image = image.detach().cpu().numpy()
     image = np.asarray(image)
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+    grey_or_colour = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if not grey_or_colour or image.size == 0:
         raise ValueError(
             f"paint takes an image of shape (H, W) or (H, W, 3), and got {image.shape}."
         )

@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import traitlets
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -259,6 +260,7 @@ def no_words(k):
         (line, {"a": [1], "b": [1], "c": [1], "d": [1]}, "and got 4"),
         (line, {"slope": []}, "'slope' has no values"),
         (line, {"slope": range(61)}, "make 61"),
+        (line, {"slope": 3}, "sequence of values, and got 3"),
         (no_words, {"k": [1]}, "docstring"),
         (wide, {"n": [41]}, "at most 40 x 40"),
         (lambda k: None, {"k": [1]}, "docstring"),
@@ -274,6 +276,12 @@ def test_explore_says_what_is_wrong(mode, function, values, rule, request):
 def test_every_frame_needs_the_same_traces(static):
     with pytest.raises(ValueError, match="empty trace"):
         figures.explore(many_traces, n=[1, 2])
+
+
+def test_every_frame_needs_the_same_traces_live(live):
+    slider, output = figures.explore(many_traces, n=[1, 2]).children
+    slider.value = 1
+    assert "empty trace" in output.outputs[0]["evalue"]
 
 
 def test_what_is_not_a_figure_is_refused(static):
@@ -320,6 +328,9 @@ def test_paint_says_its_task():
     widget.roles = [1, 1, 0, 0]
     assert widget.task is None
     assert repr(widget) == "paint: tasks painted on 2 x 2 cells"
+    for roles in ([1, 2], [0, 1, 2, 3]):
+        with pytest.raises(traitlets.TraitError, match="one a patch"):
+            widget.roles = roles
 
 
 def test_respond_answers_and_never_fails_in_silence():
@@ -367,6 +378,7 @@ def test_images_of_every_kind():
         (np.zeros((8, 8)), (3, 4), {}, "does not divide"),
         (np.zeros((8, 8)), (0, 4), {}, "0 x 4"),
         (np.zeros((2, 8, 8)), (2, 2), {}, "shape"),
+        (np.zeros((0, 0)), (2, 2), {}, "shape"),
         (np.full((4, 4), -1.0), (2, 2), {}, "-1.0 to -1.0"),
         (np.full((4, 4), 256), (2, 2), {}, "256"),
         (np.full((4, 4), np.nan), (2, 2), {}, "rescale"),
