@@ -5,10 +5,9 @@ What the package imports and the rendering environment lacks is replaced by a mo
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
+import book_records  # noqa: F401 (puts the package on the path)
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -17,9 +16,6 @@ from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.autodoc.mock import _MockObject
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # the package need not be installed
 HEAVY = "torch numpy scipy sklearn mlxtend matplotlib ipywidgets anywidget traitlets"
 HEAVY += " safetensors tqdm typer click rich IPython psutil papermill nbformat nbclient"
 

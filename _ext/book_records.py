@@ -1,18 +1,24 @@
 """What the build knows of the book: chapters, the ledger of claims, recorded runs.
 
 Plain reading of files, no Sphinx here. Every file may still be missing: the first
-build comes before the first measurement.
+build comes before the first measurement. The table of contents and the ledger are read
+by the package itself, which needs neither torch nor an installation for that.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # the package need not be installed
+from biglearn_lite import claims  # noqa: E402
+from biglearn_lite.chapters import documents  # noqa: E402
 
 NO_BREAK = "\u00a0"  # between a number and its unit
 
@@ -32,25 +38,18 @@ class Chapter:
         return self.document.rpartition("/")[2]
 
 
-def documents(root: Path) -> list[str]:
-    """All pages in the order of `_toc.yml`, the root page first."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
-    listed = [c["file"] for part in toc.get("parts", []) for c in part["chapters"]]
-    return [toc["root"], *listed]
-
-
 def chapters(root: Path) -> list[Chapter]:
     """The notebooks of the table of contents, in its order, but for the root page."""
-    return [
-        read_chapter(root, name)
-        for name in documents(root)[1:]
-        if (root / f"{name}.ipynb").exists()
-    ]
+    found = (read_chapter(root, name) for name in documents(root)[1:])
+    return [chapter for chapter in found if chapter is not None]
 
 
-def read_chapter(root: Path, document: str) -> Chapter:
-    """Read what one notebook promises and what its code loads."""
-    notebook = json.loads((root / f"{document}.ipynb").read_text("utf8"))
+def read_chapter(root: Path, document: str) -> Chapter | None:
+    """What a page's notebook promises and what its code loads; None without one."""
+    path = root / f"{document}.ipynb"
+    if not path.exists():
+        return None
+    notebook = json.loads(path.read_text("utf8"))
     text, code = (
         "\n\n".join(
             "".join(cell["source"])
@@ -92,9 +91,7 @@ def first_sentence(markdown: str) -> str:
 
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
     """`book/ledger.json`; its two parts are empty where nothing was measured yet."""
-    path = root / "book" / "ledger.json"
-    found = json.loads(path.read_text("utf8")) if path.exists() else {}
-    return {"claims": {}, "chapters": {}, **found}
+    return claims.read_ledger(root / "book" / "ledger.json")
 
 
 def read_runs(root: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,9 @@ from sphinx.ext.autodoc.mock import mock
 def add_box(app: Sphinx, doctree: nodes.document) -> None:
     """Put "What you need" below the title of a chapter."""
     root, document = Path(app.srcdir), app.env.docname
-    chapter = next((c for c in records.chapters(root) if c.document == document), None)
+    if document not in records.documents(root)[1:]:  # the introduction needs no box
+        return
+    chapter = records.read_chapter(root, document)
     section = doctree.next_node(nodes.section)
     if chapter is not None and section is not None:
         box = nodes.admonition("", classes=["bl-need", "note"])

@@ -133,8 +133,8 @@ def normalise(notebook: Notebook, slug: str) -> str:
     `slug-0`, `slug-1`, ... in the order in which the widgets were made.
     """
     notebook = nbformat.from_dict(notebook)
-    keep = {"kernelspec", "language_info", "papermill", "jupytext", "vscode"}
-    metadata = {k: v for k, v in notebook.metadata.items() if k not in keep}
+    replaced = {"kernelspec", "language_info", "papermill", "jupytext", "vscode"}
+    metadata = {k: v for k, v in notebook.metadata.items() if k not in replaced}
     notebook.metadata = nbformat.from_dict(
         {
             **metadata,

@@ -67,7 +67,7 @@ def _unused(answer: Callable[[int], int]) -> str | None:
 
 
 @exercise("intro/angle")
-def _angle(answer: int) -> str | None:
+def _first_free_angle(answer: int) -> str | None:
     if answer == 90:
         return "there the landscape is flat, but it loses its bad minima earlier"
     return None if answer == 45 else "draw the landscape on both sides of it"
@@ -195,7 +195,7 @@ def _weights(answer: Callable[[float, float, float, float], float]) -> str | Non
 
 
 @exercise("local-optima/angle")
-def _angle(answer: float) -> str | None:
+def _freeing_angle(answer: float) -> str | None:
     if _near(answer, 59.6, 0.5):
         return None
     if _near(answer, 1.04, 0.02):

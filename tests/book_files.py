@@ -5,25 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import nbformat
-import yaml
+
+from biglearn_lite.chapters import chapter_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 
 
-def toc_files() -> list[str]:
-    """All pages of the table of contents, in order, without suffix."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    found = [toc["root"]]
-    for part in toc.get("parts", [toc]):
-        found += [chapter["file"] for chapter in part.get("chapters", [])]
-    return found
-
-
 def chapters() -> list[Path]:
     """The notebooks among the pages, in order."""
-    paths = [ROOT / f"{name}.ipynb" for name in toc_files()]
-    return [path for path in paths if path.exists()]
+    return chapter_paths(ROOT)
 
 
 def cells(path: Path, kind: str) -> list[nbformat.NotebookNode]:

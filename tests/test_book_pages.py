@@ -9,11 +9,13 @@ import os
 import book_site
 import browser
 import pytest
-from book_files import toc_files
+from book_files import ROOT
+
+from biglearn_lite.chapters import documents
 
 pytestmark = pytest.mark.browser
 VIEWS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
-PAGES = [(name, *view) for name in toc_files() for view in VIEWS]
+PAGES = [(name, *view) for name in documents(ROOT) for view in VIEWS]
 
 
 @pytest.fixture(scope="module")
