@@ -5,23 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Checker = Callable[[Any], str | None]
-
-CHECKERS: dict[str, Checker] = {}
-
-
-def exercise(name: str) -> Callable[[Checker], Checker]:
-    """Register a checker under `"chapter-slug/exercise"`.
-
-    A checker takes the reader's answer and returns `None` when it is right, or a
-    hint when it is not.
-    """
-
-    def register(checker: Checker) -> Checker:
-        CHECKERS[name] = checker
-        return checker
-
-    return register
+from biglearn_lite import _check_model, _check_practice  # noqa: F401 (they register)
+from biglearn_lite._checkers import CHECKERS, exercise, near
 
 
 def check(exercise: str, answer: Any) -> bool:
@@ -47,13 +32,6 @@ def check(exercise: str, answer: Any) -> bool:
         hint = f"the answer could not be tried: {type(error).__name__}: {error}"
     print(f"right: {exercise}" if hint is None else f"not yet: {exercise}: {hint}")
     return hint is None
-
-
-def _near(answer: Any, expected: float, tolerance: float) -> bool:
-    """Whether an answer is a number near `expected`; NaN is near nothing."""
-    if isinstance(answer, (bool, str)):
-        raise TypeError(f"a number is asked for, not {answer!r}")
-    return abs(float(answer) - expected) <= tolerance
 
 
 # intro
@@ -95,7 +73,7 @@ def _incomplete(answer: Callable[[int, float], float]) -> str | None:
         exact = sum(
             share**u * (1 - share) ** (length - u) * (3**u - 2**u) for u in sizes
         )
-        if not _near(answer(length, share), exact, 1e-6 * max(1.0, exact)):
+        if not near(answer(length, share), exact, 1e-6 * max(1.0, exact)):
             return (
                 f"at length {length} and share {share} the mean is off; the mean of "
                 "a ** U over independent tokens is a product of L equal factors."
@@ -129,9 +107,9 @@ def _window(answer: Callable[..., Any]) -> str | None:
 @exercise("mixtures/other-way")
 def _other_way(answer: tuple[float, float]) -> str | None:
     mean, variance = answer
-    if not _near(mean, 2, 0.01):
+    if not near(mean, 2, 0.01):
         return "how far is the value one from each mean of the first token?"
-    if not _near(variance, 1.5, 0.01):
+    if not near(variance, 1.5, 0.01):
         return "add the spread between the two means to that inside the components"
     return None
 
@@ -169,7 +147,7 @@ def _impute(answer: Callable[[Any, Any], Any]) -> str | None:
         return "it changed its argument; work on a copy"
     if not torch.equal(filled[[0, 2]], x[[0, 2]]):
         return "the known entries must stay as they are"
-    if _near(filled[1], expected, 1e-3):
+    if near(filled[1], expected, 1e-3):
         return None
     return "weigh the components' conditional means with the conditional's weights"
 
@@ -185,33 +163,33 @@ def _weights(answer: Callable[[float, float, float, float], float]) -> str | Non
         s = math.sin(math.radians(angle))
         odds = ((y2 + mu2 * s) ** 2 - (y2 + mu1 * s) ** 2) / 0.2
         got = answer(mu1, mu2, angle, y2)
-        if not _near(got, 1 / (1 + math.exp(-odds)), 1e-6):
-            flipped = _near(got, 1 / (1 + math.exp(odds)), 1e-6)
+        if not near(got, 1 / (1 + math.exp(-odds)), 1e-6):
+            flipped = near(got, 1 / (1 + math.exp(odds)), 1e-6)
             hint = "the nearer component gets the larger weight"
             return hint if flipped else "a component's y2 has the mean -mu sin(angle)"
-    if not _near(answer(1, -1, 90, -200), 1, 1e-6):
+    if not near(answer(1, -1, 90, -200), 1, 1e-6):
         return "far from the clouds both densities underflow; subtract the logarithms"
     return None
 
 
 @exercise("local-optima/angle")
 def _freeing_angle(answer: float) -> str | None:
-    if _near(answer, 59.6, 0.5):
+    if near(answer, 59.6, 0.5):
         return None
-    if _near(answer, 1.04, 0.02):
+    if near(answer, 1.04, 0.02):
         return "give it in degrees"
     return "set the variance divided by the squared cosine equal to the critical one"
 
 
 @exercise("local-optima/valley")
 def _valley(answer: int) -> str | None:
-    if _near(answer, 1, 0):
+    if near(answer, 1, 0):
         return None
     return "look for the diagonal entry of the Hessian that is nearly zero"
 
 
 @exercise("local-optima/clouds")
 def _clouds(answer: float) -> str | None:
-    if _near(answer, 1.0986122886681098, 1e-3):
+    if near(answer, 1.0986122886681098, 1e-3):
         return None
     return "what is q there, compared with p? The divergence is the mean log ratio"

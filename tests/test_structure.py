@@ -14,8 +14,8 @@ FLOORS = [
     {"files", "machine", "tasks", "data", "sources"},
     {"mixtures", "transformer"},
     {"landscapes", "cooperation", "likelihood", "gan", "multimodal", "text"},
-    {"training", "metrics"},
-    {"runs", "figures", "claims", "check", "chapters", "book"},
+    {"training", "metrics", "questions"},
+    {"runs", "recipes", "studies", "figures", "claims", "check", "chapters", "book"},
     {"cli"},
 ]
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
@@ -31,6 +31,9 @@ BACK_ROOMS = {
     "_explore": "figures",
     "_finish": "figures",
     "_paint": "figures",
+    "_checkers": "check",
+    "_check_model": "check",
+    "_check_practice": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
 

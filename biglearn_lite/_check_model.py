@@ -1,0 +1,3 @@
+"""Checkers for the chapters on the universal model and its likelihood."""
+
+from __future__ import annotations
