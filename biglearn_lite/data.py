@@ -1,8 +1,9 @@
-"""Named datasets as tensors, and images as tokens.
+"""Named datasets as tensors, and images and sums as tokens.
 
 Two small sets of real handwritten digits ship inside packages that this one needs
 anyway, so that a chapter at its default parameters never asks for the network.
-`biglearn_lite.sources` says where the larger ones come from.
+`biglearn_lite.sources` says where the larger ones come from. `sums` is a law, known
+exactly, and needs no file at all.
 """
 
 from __future__ import annotations
@@ -10,18 +11,50 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from biglearn_lite._images import (
+    binarize,
+    bits_per_dimension,
+    block_dct,
+    dequantize,
+    inverse_block_dct,
+    pack_bits,
+    patchify,
+    pixels,
+    unpack_bits,
+    unpatchify,
+    unpixels,
+)
+from biglearn_lite._sums import SYMBOLS, Law, sums, to_text, to_tokens
 from biglearn_lite.files import unpack
 from biglearn_lite.sources import DATASETS, Entry, dataset_entry, locate
 
-__all__ = ["DATASETS", "Dataset", "checksum", "load", "patchify", "unpatchify"]
+__all__ = [
+    "DATASETS",
+    "SYMBOLS",
+    "Dataset",
+    "Law",
+    "binarize",
+    "bits_per_dimension",
+    "block_dct",
+    "checksum",
+    "dequantize",
+    "inverse_block_dct",
+    "load",
+    "pack_bits",
+    "patchify",
+    "pixels",
+    "to_text",
+    "to_tokens",
+    "unpack_bits",
+    "unpatchify",
+    "unpixels",
+]
 
 SPLITS = ("train", "test", "all")
 
@@ -43,14 +76,15 @@ def load(
     split: str = "train",
     root: str | Path | None = None,
     download: bool = True,
-) -> Dataset:
+) -> Dataset | Law:
     """A dataset as tensors.
 
     `digits` and `mnist5k` ship inside packages. Of each class the last digits in
     file order are the test set: 36 of `digits` (360 of 1,797), 100 of `mnist5k`
     (1,000 of 5,000, which are removed from the training set of `mnist` too, by their
     pixels). `mnist5k` cycles through the classes 0, 1, ..., 9. `all` is train
-    followed by test.
+    followed by test. `sums` is no sample but a law, so that there is nothing to split:
+    it is the same whole table whatever the split.
 
     Args:
         name: one of `DATASETS`.
@@ -60,7 +94,8 @@ def load(
         download: whether to download what is nowhere found.
 
     Returns:
-        images (N, 1, H, W) uint8 and labels (N,) int64, fresh tensors.
+        images (N, 1, H, W) uint8 and labels (N,) int64, fresh tensors; for `sums` a
+        `Law` of tokens (10000, 9) int64 with their probabilities.
 
     Raises:
         ValueError: for an unknown name or split, or a damaged file.
@@ -69,6 +104,8 @@ def load(
     entry = dataset_entry(name)
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choose from {SPLITS}.")
+    if name == "sums":
+        return sums()
     if not entry.files:
         train, test = _embedded(name)
     else:
@@ -77,10 +114,16 @@ def load(
     return Dataset(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def checksum(dataset: Dataset) -> str:
-    """SHA-256 of the image bytes followed by the label bytes."""
-    digest = hashlib.sha256(dataset.images.contiguous().numpy().tobytes())
-    digest.update(dataset.labels.contiguous().numpy().astype("<i8").tobytes())
+def checksum(dataset: Dataset | Law) -> str:
+    """SHA-256 of the bytes of the first tensor, then of the second, low byte first.
+
+    Images (uint8) and labels (int64) of a dataset, tokens (int64) and probabilities
+    (float64) of a law.
+    """
+    digest = hashlib.sha256()
+    for tensor in dataset:
+        array = tensor.cpu().contiguous().numpy()
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 
 
@@ -165,74 +208,3 @@ def _without_book(train: Dataset) -> Dataset:
     shown = {image.tobytes() for image in _embedded("mnist5k")[1].images.numpy()}
     keep = [image.tobytes() not in shown for image in train.images.numpy()]
     return Dataset(*(tensor[torch.tensor(keep)] for tensor in train))
-
-
-def patchify(images: torch.Tensor, patch: int) -> torch.Tensor:
-    """Cut images into square patches, the tokens of an image.
-
-    Tokens run row by row; inside a token the values run by channel, row, column.
-
-    Args:
-        images: (B, C, H, W) of any type, a tensor or an array.
-        patch: side p of a patch; must divide H and W.
-
-    Returns:
-        (B, L, P) with L = (H / p) (W / p) and P = C p p.
-
-    Raises:
-        ValueError: if there are not four dimensions, or p does not divide H and W.
-    """
-    images = torch.as_tensor(images)
-    if images.ndim != 4:
-        raise ValueError(
-            f"patchify needs images (B, C, H, W), not shape {tuple(images.shape)}; "
-            "add the missing dimensions with images[:, None]."
-        )
-    batch, channels, height, width = images.shape
-    rows, columns = _patch_grid(patch, height, width)
-    cut = images.reshape(batch, channels, rows, patch, columns, patch)
-    cut = cut.permute(0, 2, 4, 1, 3, 5)
-    return cut.reshape(batch, rows * columns, channels * patch * patch)
-
-
-def unpatchify(patches: torch.Tensor, patch: int, shape: Sequence[int]) -> torch.Tensor:
-    """Put patches back together: the exact inverse of `patchify`.
-
-    Args:
-        patches: (B, L, P), a tensor or an array.
-        patch: side p of a patch.
-        shape: (C, H, W) of an image, or the shape (B, C, H, W) of the batch.
-
-    Returns:
-        (B, C, H, W).
-
-    Raises:
-        ValueError: if the sizes do not belong together.
-    """
-    if len(shape) not in (3, 4):
-        raise ValueError(f"unpatchify needs shape=(C, H, W), not {tuple(shape)}.")
-    patches = torch.as_tensor(patches)
-    *batch, channels, height, width = shape
-    rows, columns = _patch_grid(patch, height, width)
-    expected = (*batch, rows * columns, channels * patch * patch)
-    if patches.ndim != 3 or tuple(patches.shape[-len(expected) :]) != expected:
-        raise ValueError(
-            f"unpatchify needs patches ({batch[0] if batch else 'B'}, {expected[-2]}, "
-            f"{expected[-1]}) for images of shape {tuple(shape)} and patch {patch}, "
-            f"not {tuple(patches.shape)}."
-        )
-    grid = patches.reshape(len(patches), rows, columns, channels, patch, patch)
-    images = grid.permute(0, 3, 1, 4, 2, 5)
-    return images.reshape(len(patches), channels, height, width)
-
-
-def _patch_grid(patch: int, height: int, width: int) -> tuple[int, int]:
-    """How many patches there are in a column and in a row of an image."""
-    if not isinstance(patch, Integral):
-        raise ValueError(f"A patch's side is one whole number, not {patch!r}.")
-    if patch < 1 or height % patch or width % patch:
-        raise ValueError(
-            f"A patch of side {patch} does not divide an image of {height} x {width}; "
-            "choose a common divisor of both."
-        )
-    return height // patch, width // patch
