@@ -129,11 +129,11 @@ def block_dct(images: torch.Tensor, block: int) -> torch.Tensor:
     images = four_dimensions("block_dct", images)
     if not images.is_floating_point():
         images = images.to(torch.get_default_dtype())
-    batch, channels, height, width = images.shape
+    channels, height, width = images.shape[1:]
     patch_grid(block, height, width, "block")
-    blocks = _cut(images, block, block).reshape(batch, -1, channels, block * block)
+    blocks = _cut(images, block, block).unflatten(2, (channels, block * block))
     spectra = blocks @ _cosines(block).to(images).T  # (B, blocks, C, L)
-    return spectra.permute(0, 3, 2, 1).reshape(batch, block * block, -1)
+    return spectra.permute(0, 3, 2, 1).flatten(2)
 
 
 def inverse_block_dct(
@@ -160,8 +160,7 @@ def inverse_block_dct(
     require_shape("inverse_block_dct", "tokens", tokens, expected, shape, about)
     spectra = tokens.reshape(len(tokens), block * block, channels, rows * columns)
     blocks = spectra.permute(0, 3, 2, 1) @ _cosines(block).to(tokens)
-    blocks = blocks.reshape(len(tokens), rows * columns, -1)
-    return _paste(blocks, block, block, (channels, height, width))
+    return _paste(blocks.flatten(2), block, block, (channels, height, width))
 
 
 def dequantize(

@@ -97,7 +97,7 @@ def as_task(rows: Task | str | Sequence[str]) -> Task:
         return rows
     rows = [rows] if isinstance(rows, str) else list(rows)
     if (
-        not rows
+        not all(rows)
         or len({len(row) for row in rows}) != 1
         or set("".join(rows)) - set("ST.")
     ):

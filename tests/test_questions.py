@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
@@ -112,6 +112,7 @@ def test_exact_log_prob_is_the_law_of_the_table(law):
     assert exact_log_prob(law, "..T..T...").abs().max() < 1e-12
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.data())
 def test_the_chain_rule(seed, data):
     law = small_law(seed)
@@ -386,6 +387,7 @@ def test_any_was_drawn_from_all_tasks():
     assert as_task(QUESTIONS["any"]) == every[drawn]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_letters_are_the_tasks_repr(seed):
     task = TaskSampler(6, joint=0.2, marginal=0.3, target_ratio=(1, 1)).sample(
