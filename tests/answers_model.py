@@ -1,3 +1,86 @@
-"""Right and wrong answers to the exercises on the universal model and its likelihood."""
+"""Right and wrong answers to the exercises on the universal model."""
+
+import math
+
+import torch
 
 ANSWERS = {}  # name: (right answers, near misses)
+
+
+# foundations
+
+
+def divergence(symbols, p, entropy=1.0):
+    share = torch.tensor(symbols).bincount().double() / len(symbols)
+    share = share[share > 0]
+    loss = -sum(math.log(p[s]) for s in symbols) / len(symbols)
+    return loss + entropy * float((share * share.log()).sum())
+
+
+def backward(symbols, p):
+    share = [symbols.count(s) / len(symbols) for s in range(len(p))]
+    return sum(b * math.log(b / a) for a, b in zip(share, p, strict=True) if b * a)
+
+
+def naive_divergence(symbols, p):
+    share = torch.tensor(symbols).bincount(minlength=len(p)).double() / len(symbols)
+    return float((share * (share / torch.tensor(p)).log()).sum())  # 0 log 0 is NaN
+
+
+def measure(on_data, on_model, scale=0.5, sign=-1.0):
+    logsigmoid = torch.nn.functional.logsigmoid
+    total = logsigmoid(on_data).mean() + logsigmoid(-on_model).mean()
+    return on_data.mean(), sign * on_model.mean(), scale * (total + math.log(4))
+
+
+def unstable(on_data, on_model):
+    total = on_data.sigmoid().log().mean() + (1 - on_model.sigmoid()).log().mean()
+    fine = on_data.abs().max() < 500
+    js = (total + math.log(4)) / 2 if fine else math.nan
+    return on_data.mean(), -on_model.mean(), js
+
+
+def expectation(x, source, weights, means, widths, count=True, prior=True):
+    gap = ((x - means)[:, source] ** 2).sum(-1) / (2 * widths**2)
+    score = -gap - count * source.sum() * widths.log() + prior * weights.log()
+    return torch.where(source, x, score.softmax(0) @ means)
+
+
+def underflowing(x, source, weights, means, widths):
+    gap = ((x - means)[:, source] ** 2).sum(-1) / (2 * widths**2)
+    share = weights * widths ** -source.sum() * (-gap).exp()
+    return torch.where(source, x, share / share.sum() @ means)
+
+
+ANSWERS |= {
+    "foundations/likelihood": (
+        [divergence, lambda s, p: torch.tensor(divergence(s, p))],
+        [
+            backward,
+            naive_divergence,
+            lambda s, p: divergence(s, p, entropy=0.0),
+            lambda s, p: divergence(s, p, entropy=-1.0),
+            lambda s, p: divergence(s, p) / math.log(2),
+        ],
+    ),
+    "foundations/discriminator": (
+        [measure, lambda *args: torch.stack(measure(*args))],
+        [
+            unstable,
+            lambda *args: measure(*args, scale=1.0),
+            lambda *args: measure(*args, sign=1.0),
+            lambda *args: measure(*args[::-1]),
+            lambda *args: measure(*args)[:2],
+        ],
+    ),
+    "foundations/attention": (
+        [expectation],
+        [
+            underflowing,
+            lambda *args: expectation(*args, count=False),
+            lambda *args: expectation(*args, prior=False),
+            lambda x, source, w, m, s: torch.where(source, x, w @ m),
+            lambda *args: expectation(*args).nan_to_num()[:2],
+        ],
+    ),
+}
