@@ -294,6 +294,7 @@ def test_roles_are_told_apart(generator):
     assert (model(x, none, none) - model(x, none, ~none)).abs().max() > 1e-3
     embedded = model.embed(x, none, ~none) - model.embed(x, none, none)
     close(embedded, (model.role[1] - model.role[2]).expand(1, 5, 16))
+    close(model.embed(x, none, ~none), (model.position + model.role[1])[None])
     shown = model.embed(x, ~none, none)
     close(shown, model.content(x) + model.position + model.role[0])
 
