@@ -83,3 +83,90 @@ def _expectation(answer: Callable[..., Any]) -> str | None:
     if not bool(((got - means[2])[1:].abs() < 1e-6).all()):
         return "far from all means the densities underflow; leave it to the softmax"
     return None
+
+
+# masked-transformer
+
+
+@exercise("masked-transformer/reach")
+def _reach(answer: Callable[[Any, Any], Any]) -> str | None:
+    import torch
+
+    from biglearn_lite.tasks import all_tasks
+
+    task = all_tasks(4)
+    got = torch.as_tensor(answer(task.source.clone(), task.target.clone()))
+    if got.dtype != torch.bool or got.shape != (len(task), 4, 4):
+        return "a boolean map for each task is asked for, (B, L, L)"
+    for row in range(len(task)):
+        given, asked = (m[row].tolist() for m in (task.source, task.target))
+        for query in range(4):
+            for key in range(4):
+                used = given[query] or asked[query]
+                may = query == key or (used and given[key])
+                may = may or (asked[query] and asked[key] and key < query)
+                if bool(got[row, query, key]) != may:
+                    role = "source" if given[query] else "target"
+                    role = role if used else "absent"
+                    verb = "must" if may else "must not"
+                    return (
+                        f"in {task[row]!r} position {query}, {role}, {verb} look at "
+                        f"position {key} (counted from 0)"
+                    )
+    return None
+
+
+@exercise("masked-transformer/leak")
+def _leak(answer: Callable[..., Any]) -> str | None:
+    import torch
+
+    def mean(shown: Any, source: Any) -> Any:
+        return shown.sum(1) / source.sum(1)[:, None].clamp(min=1)
+
+    def honest(x: Any, source: Any) -> Any:
+        return mean(torch.where(source[..., None], x, 0.0), source)
+
+    def constant(x: Any, source: Any) -> Any:
+        return torch.ones(len(x), 1)
+
+    def secret(rule: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        def thief(x: Any, source: Any) -> Any:
+            return honest(x, source) + (rule(x) & ~source[..., None]).sum(1)
+
+        return thief
+
+    thieves = {
+        "multiplies by the mask, and 0 * NaN is NaN": (
+            lambda x, source: mean(x * source[..., None], source)
+        ),
+        "reads everything": lambda x, source: x.sum(1),
+        "reads the last token alone, without NaN": (
+            lambda x, source: honest(x, source) + x[:, -1].nan_to_num().clamp(-9, 9)
+        ),
+        "asks whether hidden values are NaN": secret(lambda x: x.isnan()),
+        "reads hidden values above 9": secret(lambda x: x > 9),
+        "reads hidden values below -9": secret(lambda x: x < -9),
+    }
+    generator = torch.Generator().manual_seed(8)
+    x = torch.randn(5, 4, 2, generator=generator)
+    source = torch.tensor([[True, False, True, False]]).expand(5, 4)
+    for f in (honest, constant):
+        if answer(f, x.clone(), source.clone()):
+            return "an honest function is called a thief"
+    for name, f in thieves.items():
+        if not answer(f, x.clone(), source.clone()):
+            return f"one that {name} gets away"
+    return None
+
+
+@exercise("masked-transformer/cost")
+def _saving(answer: Callable[[int, int], float]) -> str | None:
+    for length, width in ((1, 8), (9, 64), (100, 16)):
+        passes = sum(6 * n * width + n**2 for n in range(1, length + 1))
+        ratio = passes / (length * (6 * length * width + length**2))
+        if not near(answer(length, width), ratio, 1e-6):
+            return (
+                f"for {length} tokens of width {width} it is off; pass n computes n "
+                "positions and n * n pairs"
+            )
+    return None

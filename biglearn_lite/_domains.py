@@ -1,0 +1,108 @@
+"""The domain a model sees its data in: what its tokens are, and the way back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from biglearn_lite._images import (
+    binarize,
+    block_dct,
+    dequantize,
+    inverse_block_dct,
+    pack_bits,
+    patchify,
+    pixels,
+    unpack_bits,
+    unpatchify,
+    unpixels,
+)
+
+Transform = Callable[[Tensor, Generator | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Tokens of one kind of data.
+
+    Attributes:
+        name: `"symbols"`, `"pixels"`, `"bits"`, `"patches"` or `"frequencies"`.
+        length: `L`.
+        symbols: `V`, or 0.
+        values: `P`, or 0.
+        dimensions: pixels of an image (characters of a text), for bits per dimension.
+        levels: what a density counts against, see `dequantize`; 1 for symbols.
+        transform: (rows of the data, generator) -> tokens.
+        restore: tokens -> images (B, C, H, W) in [0, 1], or the tokens themselves.
+    """
+
+    name: str
+    length: int
+    symbols: int
+    values: int
+    dimensions: int
+    levels: int
+    transform: Transform
+    restore: Callable[[Tensor], Tensor]
+
+
+def _same(tokens: Tensor, generator: Generator | None = None) -> Tensor:
+    return tokens
+
+
+def text_domain(length: int, symbols: int) -> Domain:
+    """Tokens that come as tokens."""
+    return Domain("symbols", length, symbols, 0, length, 1, _same, _same)
+
+
+def image_domain(
+    name: str, shape: Sequence[int], levels: int, size: Sequence[int] = (2, 2)
+) -> Domain:
+    """Images as tokens.
+
+    Args:
+        name: `"pixels"` (a symbol a pixel), `"bits"` (black and white; a symbol a
+            patch), `"patches"` or `"frequencies"` (vectors of floats).
+        shape: (C, H, W).
+        levels: grey levels of the data.
+        size: rows and columns of a patch or block.
+
+    Raises:
+        ValueError: for an unknown name, or if the patches do not fill the image.
+    """
+    shape, many = tuple(shape), math.prod(shape)
+    rows, columns = size
+    top = max(1, levels - 1)
+    if name == "pixels":
+        return Domain(
+            name, many, levels, 0, many, 1,
+            transform=lambda x, g=None: pixels(x),
+            restore=lambda t: unpixels(t, shape) / top,
+        )  # fmt: skip
+    if name == "bits":
+        length = many // (shape[0] * rows * columns)
+        return Domain(
+            name, length, 2 ** (shape[0] * rows * columns), 0, many, 1,
+            transform=lambda x, g=None: pack_bits(binarize(x, levels), rows, columns),
+            restore=lambda t: unpack_bits(t, rows, columns, shape).float(),
+        )  # fmt: skip
+    if name not in ("patches", "frequencies"):
+        known = ("pixels", "bits", "patches", "frequencies")
+        raise ValueError(f"Images become tokens as one of {known}, got {name!r}.")
+    if rows != columns:
+        raise ValueError(f"{name} are square, got a size of {rows} x {columns}.")
+    square = rows * rows
+    if name == "patches":  # a token a patch
+        length, values = many // (shape[0] * square), shape[0] * square
+        forth, back = patchify, unpatchify
+    else:  # a token a frequency
+        length, values = square, many // square
+        forth, back = block_dct, inverse_block_dct
+    return Domain(
+        name, length, 0, values, many, levels,
+        transform=lambda x, g=None: forth(dequantize(x, levels, g), rows),
+        restore=lambda t: back(t, rows, shape),
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""From a recipe's data part to batches: tokens, and what is shown of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from biglearn_lite._domains import Domain, image_domain, text_domain
+from biglearn_lite._sums import SYMBOLS, Law
+from biglearn_lite.data import load
+from biglearn_lite.sources import dataset_entry
+from biglearn_lite.training import Batches
+
+if TYPE_CHECKING:
+    from biglearn_lite.recipe import DataPart
+
+EXAMPLES = 64  # test rows that go into a record
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that is ready for training.
+
+    Attributes:
+        domain: what the tokens are.
+        batches: for training.
+        test: rows of the data that are evaluated on, not yet tokens.
+        law: the exact law, where it is known.
+        examples: a few test tokens that may be published, or None.
+    """
+
+    domain: Domain
+    batches: Batches
+    test: Tensor
+    law: Law | None
+    examples: Tensor | None
+
+    def to(self, device: str) -> Prepared:
+        """The same with the training data on a device."""
+        moved = {
+            f.name: value.to(device) if isinstance(value, Tensor) else value
+            for f in dataclasses.fields(self.batches)
+            for value in [getattr(self.batches, f.name)]
+        }
+        return dataclasses.replace(self, batches=Batches(**moved))
+
+
+def prepare(part: DataPart, seed: int) -> Prepared:
+    """Load a dataset and make batches of it.
+
+    `seed` decides what is shown of incomplete rows.
+    """
+    loaded: Any = load(part.name)
+    if isinstance(loaded, Law):
+        domain = text_domain(loaded.tokens.shape[1], len(SYMBOLS))
+        batches = Batches(loaded.tokens, None, loaded.probabilities)
+        sample = loaded.sample(EXAMPLES, torch.Generator().manual_seed(0))
+        return Prepared(domain, batches, loaded.tokens, loaded, sample)
+    levels = dataset_entry(part.name).levels
+    images = loaded.images
+    domain = image_domain(part.tokens, images.shape[1:], levels, part.size)
+    train, test = images, None
+    if part.held_out:
+        kept = len(images) - round(part.held_out * len(images))
+        train, test = images[:kept], images[kept:]
+    else:
+        test = load(part.name, "test").images
+    batches = _incomplete(part, train, domain, seed)
+    fixed = torch.Generator().manual_seed(0)
+    examples = domain.transform(test[:EXAMPLES], fixed)
+    return Prepared(domain, batches, test, None, examples)
+
+
+def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Batches:
+    """Batches of rows of which only a share is shown."""
+    if part.shown == 1:
+        return Batches(train, domain.transform)
+    if part.tokens != "pixels":
+        raise ValueError(
+            f"Incomplete data are hidden pixels, so data.tokens must be 'pixels', got "
+            f"{part.tokens!r}."
+        )
+    observed = hide(len(train), domain.length, part.shown, seed)
+    if part.missing == "observed":
+        return Batches(train, domain.transform, observed=observed)
+    if part.missing == "complete":
+        whole = train[observed.all(1)]
+        if not len(whole):
+            raise ValueError(
+                "No row is complete, so complete-case training has nothing to learn "
+                "from; use data.missing = 'observed'."
+            )
+        return Batches(whole, domain.transform)
+    if part.missing != "mean":
+        raise ValueError(
+            f"data.missing is 'observed', 'complete' or 'mean', got {part.missing!r}."
+        )
+    return Batches(fill_with_mean(train, observed), domain.transform)
+
+
+def hide(rows: int, length: int, shown: float | str, seed: int) -> Tensor:
+    """What is shown of each row, once and for all: (rows, L) boolean.
+
+    A row shows `max(1, round(u L))` tokens at random places, with u = `shown`, or from
+    U(0.1, 1) if that is `"uniform"`.
+    """
+    if shown != "uniform" and not (isinstance(shown, float) and 0 < shown < 1):
+        raise ValueError(
+            f"data.shown is 'uniform' or a share between 0 and 1, got {shown!r}."
+        )
+    generator = torch.Generator().manual_seed(1_000_003 + seed)
+    share = torch.rand(rows, 1, generator=generator) * 0.9 + 0.1
+    if shown != "uniform":
+        share = torch.full_like(share, shown)
+    count = (share * length).round().clamp(min=1)
+    place = torch.rand(rows, length, generator=generator).argsort(1).argsort(1)
+    return place < count
+
+
+def fill_with_mean(images: Tensor, observed: Tensor) -> Tensor:
+    """What is hidden becomes the rounded mean of what other rows show there."""
+    flat = images.flatten(1).double()
+    total = (flat * observed).sum(0) / observed.sum(0).clamp(min=1)
+    filled = torch.where(observed, flat, total.round())
+    return filled.to(images.dtype).view_as(images)

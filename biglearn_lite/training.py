@@ -1,0 +1,266 @@
+"""One loop for every model that is trained.
+
+    data -> transform -> tasks -> universal model -> matching loss -> optimiser
+    -> sampling
+
+`fit` takes a batch of tokens, draws a task for each row, asks the model, matches, and
+steps. It stops and goes on at any step: a run that was killed and resumed writes the
+same history as one that was not. Nothing in a step waits for the device; what is
+written down is fetched once every `log` steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from biglearn_lite._checkpoint import CHECKPOINT, Averaged, load_state, save_state
+from biglearn_lite._optimise import Optimisers, compiled
+from biglearn_lite.likelihood import matching_loss
+from biglearn_lite.tasks import Task, TaskSampler
+
+__all__ = ["Batches", "Settings", "TrainingError", "fit", "mean_targets"]
+
+Loss = Callable[[Any, Tensor, Task], Tensor]
+CHECKPOINT_SECONDS = 30.0  # at most this much is lost when a run is killed
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says what happened and where to go back to."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained.
+
+    Attributes:
+        steps: updates in all; 0: as many as `targets` needs.
+        targets: supervised tokens in all, the budget that objectives are compared at.
+        batch: `B`, rows in a step; 0: as many as give `step_targets`.
+        step_targets: supervised tokens in a step, in the mean.
+        rate: of AdamW.
+        muon: rate of Muon for the matrices inside the blocks, relative to `rate`;
+            0 leaves them to AdamW too.
+        warmup: steps until the rate is reached.
+        final: share of the rate that is left at the end of the cosine.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        average: decay of the moving average of the weights, which is what is kept.
+        log: steps between two entries of the history.
+        compile: compile the loss as one graph; None: on a CUDA card only, since on a
+            CPU compiling costs more than a small run gains.
+    """
+
+    steps: int = 0
+    targets: int = 0
+    batch: int = 0
+    step_targets: int = 0
+    rate: float = 3e-3
+    muon: float = 5.0
+    warmup: int = 50
+    final: float = 0.02
+    decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.99
+    log: int = 50
+    compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        for one, other in (("steps", "targets"), ("batch", "step_targets")):
+            if (getattr(self, one) > 0) == (getattr(self, other) > 0):
+                raise ValueError(
+                    f"Set one of {one} and {other} to a positive number, got "
+                    f"{getattr(self, one)} and {getattr(self, other)}."
+                )
+
+    def sizes(self, sampler: TaskSampler) -> tuple[int, int]:
+        """Steps and rows in a step for tasks from this law."""
+        mean = mean_targets(sampler)
+        batch = self.batch or max(1, round(self.step_targets / mean))
+        return self.steps or math.ceil(self.targets / (batch * mean)), batch
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Share of the rate: up in a line, then down a cosine to `final`."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        return rise * (self.final + (1 - self.final) * fall)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training data on the device, and how a batch is made of it.
+
+    Attributes:
+        data: (N, ...), as compact as it comes (uint8 images, int64 symbols).
+        transform: rows of `data`, and a generator for noise -> tokens (B, L[, P]).
+        probabilities: (N,), how often each row comes; None: all equally.
+        observed: (N, L) boolean, the tokens known of each row; None: all.
+    """
+
+    data: Tensor
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    probabilities: Tensor | None = None
+    observed: Tensor | None = None
+
+    def draw(
+        self, batch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of `batch` rows, drawn with replacement, and what is known of them."""
+        if self.probabilities is None:
+            size, device = len(self.data), generator.device
+            rows = torch.randint(size, (batch,), generator=generator, device=device)
+        else:
+            rows = self.probabilities.multinomial(batch, True, generator=generator)
+        x = self.data[rows]
+        x = self.transform(x, generator) if self.transform else x
+        return x, None if self.observed is None else self.observed[rows]
+
+
+def mean_targets(sampler: TaskSampler) -> float:
+    """`E |T|` under `q(S, T)`, from many draws with a generator of their own."""
+    task = sampler.sample(8192, torch.Generator().manual_seed(0))
+    return task.target.sum(1).double().mean().item()
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    sampler: TaskSampler,
+    settings: Settings,
+    *,
+    seed: int,
+    loss: Loss = matching_loss,
+    folder: Path | None = None,
+    minutes: float | None = None,
+    progress: bool = False,
+    label: str = "training",
+) -> tuple[nn.Module, list[dict[str, float]], bool]:
+    """Train `model` to match all tasks that `sampler` draws.
+
+    Args:
+        model: on the device to train on; it is changed.
+        batches: the data, on the same device.
+        sampler: `q(S, T)`.
+        settings: see `Settings`.
+        seed: of batches, tasks and noise.
+        loss: (model, tokens, task) -> a number to make small.
+        folder: where the checkpoint lives; training goes on from the one found there.
+            None: no checkpoints.
+        minutes: stop after this long, at the next entry of the history.
+        progress: show a bar.
+        label: what the bar says.
+
+    Returns:
+        The moving average of the model; the history, with the mean loss (nats a
+        target), supervised tokens so far and rate of every `settings.log` steps; and
+        whether training is finished.
+
+    Raises:
+        TrainingError: if the loss is no longer finite.
+        ValueError: if the checkpoint is damaged or belongs to another run.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    steps, batch = settings.sizes(sampler)
+    average = Averaged(model, settings.average)
+    optimisers = Optimisers(model, settings.rate, settings.muon, settings.decay)
+    state = {"model": model, "average": average, "optimisers": optimisers}
+    start, history = 0, []
+    if folder is not None:
+        start, history = load_state(folder, state, generator)
+    on_card = device.type == "cuda"
+    wanted = on_card if settings.compile is None else settings.compile
+    match = compiled(loss) if wanted else loss
+    half = torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext()
+    began = saved = time.monotonic()
+    window: list[Tensor] = []
+    model.train()
+    bar = tqdm(
+        total=steps, initial=start, desc=label, disable=not progress, leave=False
+    )
+    for step in range(start, steps):
+        x, observed = batches.draw(batch, generator)  # data -> transform
+        task = sampler.sample(batch, generator, device, observed)  # tasks
+        with half:
+            value = match(model, x, task)  # universal model, matching loss
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimisers.step(settings.rate_at(step, steps))  # optimiser
+        average.update(step)
+        window.append(_facts(value, norm, task))
+        last = step + 1 == steps
+        if (step + 1) % settings.log and not last:
+            continue
+        history.append(_entry(window, step + 1, batch, history, folder))  # waits here
+        window.clear()
+        bar.update(step + 1 - bar.n)
+        bar.set_postfix(loss=f"{history[-1]['loss']:.4f}")
+        now = time.monotonic()
+        over = minutes is not None and now - began > 60 * minutes and not last
+        if folder is not None and (over or last or now - saved > CHECKPOINT_SECONDS):
+            save_state(folder, state, generator, step + 1, history)
+            saved = now
+        if over:
+            return average.model.eval(), history, False
+    bar.close()
+    return average.model.eval(), history, True
+
+
+FACTS = ("loss", "norm", "source", "target", "joint")
+
+
+def _facts(value: Tensor, norm: Tensor, task: Task) -> Tensor:
+    """What is kept of a step, on the device."""
+    given = task.source.sum(1)
+    numbers = (
+        value.detach(),
+        norm,
+        given.float().mean(),
+        task.target.sum(1).float().mean(),
+        ((given == 0) & task.target.all(1)).float().mean(),
+    )
+    return torch.stack([number.float() for number in numbers])
+
+
+def _entry(
+    window: list[Tensor],
+    step: int,
+    batch: int,
+    history: list[dict[str, float]],
+    folder: Path | None,
+) -> dict[str, float]:
+    """The mean over some steps; stops if one of them went wrong."""
+    facts = torch.stack(window).double().cpu()  # the one place that waits
+    bad = (~facts[:, :2].isfinite().all(1)).nonzero()
+    if len(bad):
+        _stop(facts[int(bad[0])], step - len(window) + int(bad[0]) + 1, folder)
+    before = history[-1]["targets"] if history else 0
+    return {
+        "step": step,
+        "loss": facts[:, 0].mean().item(),
+        "norm": facts[:, 1].mean().item(),
+        "targets": before + round(facts[:, 3].sum().item() * batch),
+    }
+
+
+def _stop(facts: Tensor, step: int, folder: Path | None) -> None:
+    said = dict(zip(FACTS, facts.tolist(), strict=True))
+    back = "no checkpoint was kept"
+    if folder is not None:
+        there = folder / CHECKPOINT
+        back = f"the last good checkpoint is {there}" if there.exists() else back
+    raise TrainingError(
+        f"The loss is {said['loss']} and its gradient {said['norm']} at step {step}, "
+        f"with {said['source']:.2f} source and {said['target']:.2f} target tokens a "
+        f"row and {said['joint']:.0%} joint tasks; {back}. Lower the rate, or look at "
+        "the data of that step."
+    )
