@@ -43,9 +43,14 @@ def save_state(
     generator: torch.Generator,
     step: int,
     history: list[dict[str, float]],
+    about: dict[str, Any],
 ) -> None:
-    """Write a checkpoint beside the old one, then put it in its place."""
+    """Write a checkpoint beside the old one, then put it in its place.
+
+    `about` says what the run is, and the `seconds` it has taken so far.
+    """
     state = {name: part.state_dict() for name, part in parts.items()}
+    state["about"] = about
     state |= {"mark": MARK, "step": step, "history": history}
     state["generator"] = generator.get_state()
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,28 +59,46 @@ def save_state(
 
 
 def load_state(
-    folder: Path, parts: dict[str, Any], generator: torch.Generator
-) -> tuple[int, list[dict[str, float]]]:
-    """Put a checkpoint's state into `parts`; step and history, or 0 and [] if none.
+    folder: Path,
+    parts: dict[str, Any],
+    generator: torch.Generator,
+    about: dict[str, Any],
+) -> tuple[int, list[dict[str, float]], float]:
+    """Put a checkpoint's state into `parts`.
+
+    Returns:
+        Step, history and seconds of training so far; 0, [] and 0 if there is none.
 
     Raises:
-        ValueError: if the file is damaged, foreign, or of a model of other sizes.
+        ValueError: if the file is damaged, foreign, or of another model or run.
     """
+    for half in folder.glob("*.tmp"):  # a run that was killed while it wrote
+        half.unlink()
     path = folder / CHECKPOINT
     if not path.exists():
-        return 0, []
+        return 0, [], 0.0
     try:
         device = next(parts["model"].parameters()).device
         state = torch.load(path, map_location=device, weights_only=True)
-        if state["mark"] != MARK:
-            raise ValueError("it is not of this package")
+        if not isinstance(state, dict) or state.get("mark") != MARK:
+            raise ValueError("it is not one of this package")
+        made = state.get("about", {})
+        other = [key for key in about if made.get(key, about[key]) != about[key]]
+        if other:
+            raise ValueError(f"it was made with other {' and '.join(other)}")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         generator.set_state(state["generator"].cpu())
-        return int(state["step"]), list(state["history"])
+        return int(state["step"]), list(state["history"]), made.get("seconds", 0.0)
     except Exception as error:  # foreign bytes can fail in any way
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"The checkpoint {path} cannot be used ({why[:200]}); delete it to start "
-            "again, or go back to the recipe it was made with."
+            f"The checkpoint {path} cannot be used ({why[:160].rstrip('.:')}); delete "
+            "it to start again, or go back to the recipe and seed it was made with."
         ) from error
+
+
+def seconds_spent(folder: Path) -> float:
+    """How long the training of a checkpoint took, all its parts together."""
+    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    return float(state["about"]["seconds"])

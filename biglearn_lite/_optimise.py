@@ -55,16 +55,17 @@ class Optimisers:
 
 def compiled(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The whole loss as one graph; where that cannot be had, a line says so."""
-    fast = torch.compile(loss, fullgraph=True, dynamic=False)
-    state = {"run": fast}
+    state: dict[str, Callable[..., Tensor]] = {}
 
     @functools.wraps(loss)
     def run(*args: Any) -> Tensor:
+        if state.get("run") is loss:
+            return loss(*args)
         try:
+            if not state:
+                state["run"] = torch.compile(loss, fullgraph=True, dynamic=False)
             return state["run"](*args)
         except Exception as error:  # no C++ compiler, no Triton, an unknown card, ...
-            if state["run"] is loss:
-                raise
             name = type(error).__name__
             print(f"torch.compile is not available ({name}): eager.", file=sys.stderr)
             state["run"] = loss

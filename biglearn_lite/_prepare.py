@@ -16,7 +16,7 @@ from biglearn_lite.sources import dataset_entry
 from biglearn_lite.training import Batches
 
 if TYPE_CHECKING:
-    from biglearn_lite.recipe import DataPart
+    from biglearn_lite._recipe_file import DataPart
 
 EXAMPLES = 64  # test rows that go into a record
 
@@ -56,6 +56,11 @@ def prepare(part: DataPart, seed: int) -> Prepared:
     """
     loaded: Any = load(part.name)
     if isinstance(loaded, Law):
+        if part.tokens != "symbols" or part.shown != 1 or part.held_out:
+            raise ValueError(
+                f"The data {part.name!r} are a whole law of symbols: leave out "
+                "data.tokens, data.shown and data.held_out."
+            )
         domain = text_domain(loaded.tokens.shape[1], len(SYMBOLS))
         batches = Batches(loaded.tokens, None, loaded.probabilities)
         sample = loaded.sample(EXAMPLES, torch.Generator().manual_seed(0))
@@ -63,12 +68,16 @@ def prepare(part: DataPart, seed: int) -> Prepared:
     levels = dataset_entry(part.name).levels
     images = loaded.images
     domain = image_domain(part.tokens, images.shape[1:], levels, part.size)
-    train, test = images, None
     if part.held_out:
         kept = len(images) - round(part.held_out * len(images))
+        if not 0 < kept < len(images):
+            raise ValueError(
+                f"data.held_out is a share between 0 and 1 that leaves something on "
+                f"both sides, got {part.held_out}."
+            )
         train, test = images[:kept], images[kept:]
     else:
-        test = load(part.name, "test").images
+        train, test = images, load(part.name, "test").images
     batches = _incomplete(part, train, domain, seed)
     fixed = torch.Generator().manual_seed(0)
     examples = domain.transform(test[:EXAMPLES], fixed)
@@ -77,6 +86,11 @@ def prepare(part: DataPart, seed: int) -> Prepared:
 
 def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Batches:
     """Batches of rows of which only a share is shown."""
+    if part.missing not in ("observed", "complete", "mean"):
+        raise ValueError(
+            "data.missing is 'observed', 'complete' or 'mean', got "
+            f"{part.missing!r}."
+        )
     if part.shown == 1:
         return Batches(train, domain.transform)
     if part.tokens != "pixels":
@@ -95,10 +109,6 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
                 "from; use data.missing = 'observed'."
             )
         return Batches(whole, domain.transform)
-    if part.missing != "mean":
-        raise ValueError(
-            f"data.missing is 'observed', 'complete' or 'mean', got {part.missing!r}."
-        )
     return Batches(fill_with_mean(train, observed), domain.transform)
 
 

@@ -15,7 +15,7 @@ from biglearn_lite.likelihood import CausalTransformer, random_order
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 
 if TYPE_CHECKING:
-    from biglearn_lite.recipe import EvaluatePart
+    from biglearn_lite._recipe_file import EvaluatePart
 
 __all__ = ["MEASURES", "bits_in_order", "measure", "nats_a_target"]
 
@@ -30,12 +30,19 @@ def measure(
     Raises:
         ValueError: for an unknown measure.
     """
+    check_measure(part)
+    with torch.no_grad():
+        return MEASURES[part.measure](model.eval(), prepared, part)
+
+
+def check_measure(part: EvaluatePart) -> None:
+    """Raise a ValueError if there is no such measure, or nothing to measure on."""
     if part.measure not in MEASURES:
         raise ValueError(
             f"evaluate.measure is one of {sorted(MEASURES)}, got {part.measure!r}."
         )
-    with torch.no_grad():
-        return MEASURES[part.measure](model.eval(), prepared, part)
+    if part.rows < 1:
+        raise ValueError(f"evaluate.rows must be at least 1, got {part.rows}.")
 
 
 def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
@@ -51,7 +58,8 @@ def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[st
     joint = Task.joint(1, prepared.domain.length)
     facts = {"entropy": questions.entropy(law, joint)}
     if isinstance(model, CausalTransformer):
-        said = torch.cat([model.log_prob(x) for x in law.tokens.split(2048)]).double()
+        parts = law.tokens.to(_device(model)).split(2048)
+        said = torch.cat([model.log_prob(x) for x in parts]).cpu().double()
         q = law.probabilities
         return facts | {"free sampling": (q * (q.log() - said)).sum().item()}
     named = {name: task for name, task in questions.QUESTIONS.items() if name != "any"}
@@ -70,7 +78,7 @@ def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, 
     `half`: tasks with `|S| + |T| <= L / 2`; `any`: tasks from everything; `quarter`:
     three quarters of the tokens from the rest, read both ways.
     """
-    x = test_tokens(prepared, part.rows)
+    x = test_tokens(prepared, part.rows).to(_device(model))
     facts = {"left to right": bits_in_order(model, x, prepared)}
     if isinstance(model, CausalTransformer):
         return facts
@@ -83,6 +91,10 @@ def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, 
     facts["quarter"] = nats_a_target(model, x, hard)
     facts["quarter, factorised"] = nats_a_target(model, x, hard, "factorised")
     return facts
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def test_tokens(prepared: Prepared, rows: int) -> Tensor:
@@ -99,7 +111,7 @@ def bits_in_order(
     if isinstance(model, CausalTransformer):
         said = model.log_prob(x)
     else:
-        task = Task.joint(len(x), model.length)
+        task = Task.joint(len(x), model.length, x.device)
         said = model.log_prob(x, task, order=order)
     domain = prepared.domain
     found = bits_per_dimension(said.double(), domain.dimensions, domain.levels)
@@ -110,8 +122,8 @@ def nats_a_target(
     model: nn.Module, x: Tensor, task: Task, reading: str = "autoregressive"
 ) -> float:
     """Minus the mean log probability of a target token, in nats, over all rows."""
-    said = model.log_prob(x, task, reading=reading).double()
-    return (-said.sum() / task.target.sum()).item()
+    said = model.log_prob(x, task.to(x.device), reading=reading).double()
+    return (-said.sum() / task.target.sum().to(said.device)).item()
 
 
 def any_tasks(length: int, rows: int) -> Task:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -89,6 +90,19 @@ def _build_universal(config: dict[str, Any], tensors: Tensors) -> Any:
     return UniversalMixture(_build_mixture(config, tensors))
 
 
+def _later(where: str, module: str, sizes: str) -> Kind:
+    """As `register_module`, but imports the module only when a run holds it."""
+
+    def build(config: dict[str, Any], tensors: Tensors) -> Any:
+        home = importlib.import_module(f"biglearn_lite.{where}")
+        register_module(getattr(home, module), getattr(home, sizes))
+        return KINDS[module].build(config, tensors)
+
+    return Kind(lambda m: (dataclasses.asdict(m.config), m.state_dict()), build)
+
+
+for _name in ("AnyConditionalTransformer", "CausalTransformer"):
+    KINDS[_name] = _later("likelihood", _name, "AnyConditionalSizes")
 KINDS["GaussianMixture"] = Kind(_pack_mixture, _build_mixture)
 KINDS["UniversalMixture"] = Kind(lambda m: _pack_mixture(m.mixture), _build_universal)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from biglearn_lite import runs
+from biglearn_lite._checkpoint import seconds_spent
 from biglearn_lite.files import make_folder, write_atomically
 from biglearn_lite.recipe import Recipe, read_recipe, train_model
 
@@ -41,7 +43,7 @@ def run_study(
         recipe: with `study.variants`.
         root: folder of runs; finished members wait in `.work` beside them.
         resume: keep the members that are there; else start afresh.
-        minutes: start no member after this long.
+        minutes: stop after this long; members that are under way keep a checkpoint.
         jobs: members at a time, each on one thread.
         progress: show a bar.
         path: the recipe's file, if it is not one of the package.
@@ -52,23 +54,21 @@ def run_study(
         over before all members were finished.
     """
     work = Path(root) / ".work" / recipe.name / recipe.profile
+    _check(recipe, jobs)
     make_folder(work)
     members = [(v, s) for s in range(recipe.study.seeds) for v in recipe.study.variants]
     if not resume:
-        for member in members:
-            for suffix in ("json", "safetensors"):
-                _file(work, member, suffix).unlink(missing_ok=True)
+        _clear(work, members)
     todo = [m for m in members if not _file(work, m, "json").exists()]
     _run_members(recipe, todo, work, minutes, jobs, progress, path)
     if any(not _file(work, m, "json").exists() for m in members):
         return None
-    found = {m: json.loads(_file(work, m, "json").read_text()) for m in members}
+    found = {m: _read_member(recipe, work, m) for m in members}
     variants = {
         v: [found[v, s]["metrics"] for s in range(recipe.study.seeds)]
         for v in recipe.study.variants
     }
-    keep = recipe.study.keep or next(iter(recipe.study.variants))
-    model, examples = runs._read_weights(_file(work, (keep, 0), "safetensors"))
+    model, examples = runs._read_weights(_file(work, _kept(recipe), "safetensors"))
     return runs.save_run(
         root,
         recipe.name,
@@ -80,7 +80,50 @@ def run_study(
         metrics={"variants": variants, "seeds": recipe.study.seeds},
         recipe_text=recipe.text,
         examples=examples,
+        cuda=any(each.get("cuda", False) for each in found.values()),
     )
+
+
+def _check(recipe: Recipe, jobs: int) -> None:
+    variants = recipe.study.variants
+    if not variants:
+        raise ValueError(f"The recipe {recipe.name!r} has no variants; use train.")
+    if recipe.study.seeds < 1 or jobs < 1:
+        raise ValueError(
+            f"A study needs at least 1 seed and 1 job, got {recipe.study.seeds} and "
+            f"{jobs}."
+        )
+    if _kept(recipe)[0] not in variants:
+        raise ValueError(
+            f"study.keep is one of {list(variants)}, got {recipe.study.keep!r}."
+        )
+    if len({_slug(variant) for variant in variants}) < len(variants):
+        raise ValueError(
+            "Two variants have the same letters and digits, so their files would be "
+            "one; rename one of them."
+        )
+
+
+def _kept(recipe: Recipe) -> Member:
+    """The member whose weights are recorded."""
+    return recipe.study.keep or next(iter(recipe.study.variants)), 0
+
+
+def _read_member(recipe: Recipe, work: Path, member: Member) -> dict[str, Any]:
+    path = _file(work, member, "json")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        wanted = _made_with(_variant(recipe, member[0]))
+        if found.get("made_with", wanted) != wanted:
+            raise ValueError("it is of another version of the recipe")
+        if {"metrics", "history", "seconds"} - set(found):
+            raise ValueError("something is missing")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"The finished part {path} cannot be used ({error}); delete it to train it "
+            "again, or start afresh without resuming."
+        ) from error
+    return found
 
 
 def _run_members(
@@ -97,23 +140,37 @@ def _run_members(
     waiting, running = list(members), set[Future[None]]()
     # a fresh interpreter for each job: a fork would copy the threads of this one
     context = multiprocessing.get_context("spawn")
+    source = str(path or recipe.name), recipe.profile
     bar = tqdm(total=len(members), desc=recipe.name, disable=not progress)
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
         while waiting or running:
-            over = minutes is not None and time.monotonic() - began > 60 * minutes
-            if over:
+            left = _left(minutes, began)
+            if left == 0 and len(waiting) < len(members):  # the first ones go anyway
                 waiting.clear()
             while waiting and len(running) < jobs:
-                source = str(path or recipe.name), recipe.profile
-                running.add(pool.submit(run_member, *source, waiting.pop(0), work))
+                job = (*source, waiting.pop(0), work, left, dict(recipe.changes))
+                running.add(pool.submit(run_member, *job))
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for each in finished:
                 each.result()  # raises what the member raised
                 bar.update()
-    bar.close()
 
 
-def run_member(name: str, profile: str, member: Member, work: Path) -> None:
+def _left(minutes: float | None, began: float) -> float | None:
+    """Minutes that are left."""
+    if minutes is None:
+        return None
+    return max(0.0, minutes - (time.monotonic() - began) / 60)
+
+
+def run_member(
+    name: str,
+    profile: str,
+    member: Member,
+    work: Path,
+    minutes: float | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
     """Train one variant with one seed, and write down what came out."""
     import torch
 
@@ -121,25 +178,36 @@ def run_member(name: str, profile: str, member: Member, work: Path) -> None:
 
     torch.set_num_threads(1)
     variant, seed = member
-    base = read_recipe(name, profile)
-    recipe = read_recipe(name, profile, dict(base.study.variants[variant]))
-    began = time.monotonic()
+    base = read_recipe(name, profile, changes)
+    its = dict(changes or {}) | dict(base.study.variants[variant])
+    recipe = read_recipe(name, profile, its)
     folder = work / f"{_slug(variant)}-{seed}"
-    trained = train_model(recipe, seed, folder)
-    assert trained is not None  # no time limit was given
+    trained = train_model(recipe, seed, folder, minutes)
+    if trained is None:  # its checkpoint waits
+        return
     model, prepared, history = trained
+    began = time.monotonic()
     metrics = evaluation.measure(model, prepared, recipe.evaluate)
-    keep = base.study.keep or next(iter(base.study.variants))
-    if (variant, seed) == (keep, 0):
+    if member == _kept(base):
         path = _file(work, member, "safetensors")
         runs._write_weights(path, model.cpu(), prepared.examples)
     record: dict[str, Any] = {
         "metrics": metrics,
         "history": history,
-        "seconds": time.monotonic() - began,
+        "seconds": seconds_spent(folder) + time.monotonic() - began,
+        "made_with": _made_with(recipe),
+        "cuda": prepared.batches.data.is_cuda,
     }
     write_atomically(_file(work, member, "json"), json.dumps(runs._plain(record)))
     _remove(folder)
+
+
+def _clear(work: Path, members: list[Member]) -> None:
+    """Delete all that members left behind."""
+    for member in members:
+        for suffix in ("json", "safetensors"):
+            _file(work, member, suffix).unlink(missing_ok=True)
+        _remove(work / f"{_slug(member[0])}-{member[1]}")
 
 
 def _file(work: Path, member: Member, suffix: str) -> Path:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,23 @@ __all__ = ["Batches", "Settings", "TrainingError", "fit", "mean_targets"]
 
 Loss = Callable[[Any, Tensor, Task], Tensor]
 CHECKPOINT_SECONDS = 30.0  # at most this much is lost when a run is killed
+
+
+# of the numbers in `Settings`
+RANGES = {
+    "steps": (0, math.inf),
+    "targets": (0, math.inf),
+    "batch": (0, math.inf),
+    "step_targets": (0, math.inf),
+    "rate": (0, math.inf),
+    "muon": (0, math.inf),
+    "warmup": (0, math.inf),
+    "final": (0, 1),
+    "decay": (0, math.inf),
+    "clip": (1e-9, math.inf),
+    "average": (0, 1),
+    "log": (1, math.inf),
+}
 
 
 class TrainingError(RuntimeError):
@@ -80,6 +97,12 @@ class Settings:
                 raise ValueError(
                     f"Set one of {one} and {other} to a positive number, got "
                     f"{getattr(self, one)} and {getattr(self, other)}."
+                )
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(
+                    f"{name} must be from {least:g} to {most:g}, got {value}."
                 )
 
     def sizes(self, sampler: TaskSampler) -> tuple[int, int]:
@@ -168,51 +191,89 @@ def fit(
         TrainingError: if the loss is no longer finite.
         ValueError: if the checkpoint is damaged or belongs to another run.
     """
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    steps, batch = settings.sizes(sampler)
-    average = Averaged(model, settings.average)
-    optimisers = Optimisers(model, settings.rate, settings.muon, settings.decay)
-    state = {"model": model, "average": average, "optimisers": optimisers}
-    start, history = 0, []
+    run = _Training(model, batches, sampler, settings, loss, seed)
+    start, history, spent = 0, [], 0.0
     if folder is not None:
-        start, history = load_state(folder, state, generator)
-    on_card = device.type == "cuda"
-    wanted = on_card if settings.compile is None else settings.compile
-    match = compiled(loss) if wanted else loss
-    half = torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext()
+        start, history, spent = load_state(folder, run.parts, run.generator, run.about)
     began = saved = time.monotonic()
     window: list[Tensor] = []
     model.train()
     bar = tqdm(
-        total=steps, initial=start, desc=label, disable=not progress, leave=False
+        total=run.steps, initial=start, desc=label, disable=not progress, leave=False
     )
-    for step in range(start, steps):
-        x, observed = batches.draw(batch, generator)  # data -> transform
-        task = sampler.sample(batch, generator, device, observed)  # tasks
-        with half:
-            value = match(model, x, task)  # universal model, matching loss
+    with bar:
+        for step in range(start + 1, run.steps + 1):
+            window.append(run.step(step - 1))
+            last = step == run.steps
+            if step % settings.log and not last:
+                continue
+            history.append(_entry(window, step, run.batch, history, folder))  # waits
+            window.clear()
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{history[-1]['loss']:.4f}")
+            now = time.monotonic()
+            over = minutes is not None and now - began > 60 * minutes and not last
+            if folder is not None and (
+                over or last or now - saved > CHECKPOINT_SECONDS
+            ):
+                facts = run.about | {"seconds": spent + now - began}
+                save_state(folder, run.parts, run.generator, step, history, facts)
+                saved = now
+            if over:
+                return run.average.model.eval(), history, False
+    return run.average.model.eval(), history, True
+
+
+class _Training:
+    """All that one step needs: what `fit` was given, optimisers, average, generator."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        sampler: TaskSampler,
+        settings: Settings,
+        loss: Loss,
+        seed: int,
+    ) -> None:
+        self.model, self.batches, self.sampler = model, batches, sampler
+        self.settings = settings
+        self.steps, self.batch = settings.sizes(sampler)
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.average = Averaged(model, settings.average)
+        self.optimisers = Optimisers(
+            model, settings.rate, settings.muon, settings.decay
+        )
+        on_card = self.device.type == "cuda"
+        wanted = on_card if settings.compile is None else settings.compile
+        self.match = compiled(loss) if wanted else loss
+        self.half = torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext()
+        self.parts = {
+            "model": model,
+            "average": self.average,
+            "optimisers": self.optimisers,
+        }
+        self.about = {  # what must be the same for a checkpoint to fit
+            "seed": seed,
+            "settings": repr(replace(settings, compile=None)),
+            "tasks": repr(sampler),
+            "data": repr(tuple(batches.data.shape)),
+        }
+
+    def step(self, step: int) -> Tensor:
+        """One update; what is kept of it stays on the device."""
+        x, observed = self.batches.draw(self.batch, self.generator)  # data, transform
+        task = self.sampler.sample(
+            self.batch, self.generator, self.device, observed
+        )  # tasks
+        with self.half:
+            value = self.match(self.model, x, task)  # universal model, matching loss
         value.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimisers.step(settings.rate_at(step, steps))  # optimiser
-        average.update(step)
-        window.append(_facts(value, norm, task))
-        last = step + 1 == steps
-        if (step + 1) % settings.log and not last:
-            continue
-        history.append(_entry(window, step + 1, batch, history, folder))  # waits here
-        window.clear()
-        bar.update(step + 1 - bar.n)
-        bar.set_postfix(loss=f"{history[-1]['loss']:.4f}")
-        now = time.monotonic()
-        over = minutes is not None and now - began > 60 * minutes and not last
-        if folder is not None and (over or last or now - saved > CHECKPOINT_SECONDS):
-            save_state(folder, state, generator, step + 1, history)
-            saved = now
-        if over:
-            return average.model.eval(), history, False
-    bar.close()
-    return average.model.eval(), history, True
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimisers.step(self.settings.rate_at(step, self.steps))  # optimiser
+        self.average.update(step)
+        return _facts(value, norm, task)
 
 
 FACTS = ("loss", "norm", "source", "target", "joint")
