@@ -195,6 +195,13 @@ def test_ranks_may_be_any_different_numbers(generator):
     said = model.log_prob(x, task, order=order)
     close(said, model.log_prob(x, task, order=10 * order - 5))
     close(said, model.log_prob(x, task, order=order.tolist()))
+    task = Task([False, True, False, False], [True, False, True, False]).expand(8)
+    said = model.log_prob(x, task, order=order)
+    for scale in (-1, 10):  # backwards, and beyond the length
+        moved = model.log_prob(x, task, order=scale * order + 7)
+        expected = model.log_prob(x, task, order=3 - order)
+        close(moved, said if scale > 0 else expected)
+    task = Task.joint(8, 4)
     left_to_right = model.log_prob(x, task, order=torch.arange(4))
     close(left_to_right, model.log_prob(x, task))
 
