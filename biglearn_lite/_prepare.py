@@ -88,8 +88,7 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
     """Batches of rows of which only a share is shown."""
     if part.missing not in ("observed", "complete", "mean"):
         raise ValueError(
-            "data.missing is 'observed', 'complete' or 'mean', got "
-            f"{part.missing!r}."
+            f"data.missing is 'observed', 'complete' or 'mean', got {part.missing!r}."
         )
     if part.shown == 1:
         return Batches(train, domain.transform)

@@ -59,11 +59,19 @@ def run_study(
     members = [(v, s) for s in range(recipe.study.seeds) for v in recipe.study.variants]
     if not resume:
         _clear(work, members)
-    todo = [m for m in members if not _file(work, m, "json").exists()]
-    _run_members(recipe, todo, work, minutes, jobs, progress, path)
-    if any(not _file(work, m, "json").exists() for m in members):
+    source = str(path or recipe.name)
+    todo = [m for m in members if _read_member(recipe, source, work, m) is None]
+    _run_members(recipe, source, todo, work, minutes, jobs, progress)
+    found = {m: _read_member(recipe, source, work, m) for m in members}
+    if None in found.values():
         return None
-    found = {m: _read_member(recipe, work, m) for m in members}
+    return _record(recipe, root, work, found)
+
+
+def _record(
+    recipe: Recipe, root: str | Path, work: Path, found: dict[Member, Any]
+) -> Path:
+    """One run of what all members found."""
     variants = {
         v: [found[v, s]["metrics"] for s in range(recipe.study.seeds)]
         for v in recipe.study.variants
@@ -109,16 +117,34 @@ def _kept(recipe: Recipe) -> Member:
     return recipe.study.keep or next(iter(recipe.study.variants)), 0
 
 
-def _read_member(recipe: Recipe, work: Path, member: Member) -> dict[str, Any]:
+def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
+    """The recipe with the changes of a variant."""
+    its = dict(recipe.changes) | dict(recipe.study.variants[variant])
+    return read_recipe(source, recipe.profile, its)
+
+
+def _made_with(recipe: Recipe) -> str:
+    """All that decides a member but its seed."""
+    parts = recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate
+    return repr(parts)
+
+
+def _read_member(
+    recipe: Recipe, source: str, work: Path, member: Member
+) -> dict[str, Any] | None:
+    """What a member found, or None if it has to be trained."""
     path = _file(work, member, "json")
+    lost = member == _kept(recipe) and not _file(work, member, "safetensors").exists()
+    if lost or not path.exists():
+        return None
     try:
         found = json.loads(path.read_text("utf-8"))
-        wanted = _made_with(_variant(recipe, member[0]))
-        if found.get("made_with", wanted) != wanted:
-            raise ValueError("it is of another version of the recipe")
         if {"metrics", "history", "seconds"} - set(found):
             raise ValueError("something is missing")
-    except (ValueError, AttributeError) as error:
+        wanted = _made_with(_variant(source, recipe, member[0]))
+        if found.get("made_with", wanted) != wanted:
+            raise ValueError("it is of another version of the recipe")
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The finished part {path} cannot be used ({error}); delete it to train it "
             "again, or start afresh without resuming."
@@ -128,19 +154,18 @@ def _read_member(recipe: Recipe, work: Path, member: Member) -> dict[str, Any]:
 
 def _run_members(
     recipe: Recipe,
+    source: str,
     members: list[Member],
     work: Path,
     minutes: float | None,
     jobs: int,
     progress: bool,
-    path: str | Path | None,
 ) -> None:
     """Run members until all are done or the time is over."""
     began = time.monotonic()
     waiting, running = list(members), set[Future[None]]()
     # a fresh interpreter for each job: a fork would copy the threads of this one
     context = multiprocessing.get_context("spawn")
-    source = str(path or recipe.name), recipe.profile
     bar = tqdm(total=len(members), desc=recipe.name, disable=not progress)
     with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
         while waiting or running:
@@ -148,8 +173,8 @@ def _run_members(
             if left == 0 and len(waiting) < len(members):  # the first ones go anyway
                 waiting.clear()
             while waiting and len(running) < jobs:
-                job = (*source, waiting.pop(0), work, left, dict(recipe.changes))
-                running.add(pool.submit(run_member, *job))
+                about = source, recipe.profile, waiting.pop(0), work, left
+                running.add(pool.submit(run_member, *about, dict(recipe.changes)))
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for each in finished:
                 each.result()  # raises what the member raised
@@ -179,8 +204,7 @@ def run_member(
     torch.set_num_threads(1)
     variant, seed = member
     base = read_recipe(name, profile, changes)
-    its = dict(changes or {}) | dict(base.study.variants[variant])
-    recipe = read_recipe(name, profile, its)
+    recipe = _variant(name, base, variant)
     folder = work / f"{_slug(variant)}-{seed}"
     trained = train_model(recipe, seed, folder, minutes)
     if trained is None:  # its checkpoint waits

@@ -40,6 +40,8 @@ BACK_ROOMS = {
     "_optimise": "training",
     "_checkpoint": "training",
     "_prepare": "recipe",
+    "_recipe_file": "recipe",
+    "_cli_model": "cli",
     "_draws": "mixtures",
     "_images": "data",
     "_image_checks": "data",
