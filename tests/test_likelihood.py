@@ -740,3 +740,12 @@ def test_training_brings_the_model_to_the_exact_conditionals():
     )
     assert (joint - 0.5).abs().max() < 0.05
     assert (product - 0.25).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_the_loss_takes_small_symbols(dtype, generator):
+    """As they lie on the device: a byte each."""
+    model, x = symbol_model(4), symbols_of(9, 4, generator)
+    task = TaskSampler(4).sample(9, generator)
+    said = matching_loss(model, x.to(dtype), task)
+    assert torch.equal(said, matching_loss(model, x, task))
