@@ -1,4 +1,4 @@
-"""The command `biglearn`: data, and running, building and checking the book.
+"""The command `biglearn`: data, models, and the book that explains and tests them.
 
 What a command needs is imported inside it, so that `biglearn --help` answers at once.
 """
@@ -11,14 +11,16 @@ from typing import Annotated
 
 import typer
 
+from biglearn_lite import _cli_model
+
 app = typer.Typer(
-    help="Big cooperative learning: data, and the book that explains and tests it.",
+    help="Big cooperative learning: data, models, and the book that explains them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
-    epilog="Examples: biglearn data list; biglearn book run mixtures; "
-    "biglearn book check",
+    epilog="Examples: biglearn data list; biglearn train sums; "
+    "biglearn complete sums 37+..=085; biglearn book run mixtures",
 )
 data_app = typer.Typer(
     help="Datasets: what there is, and getting it.",
@@ -32,6 +34,7 @@ book_app = typer.Typer(
     "biglearn book build; biglearn book check",
 )
 app.add_typer(data_app, name="data")
+_cli_model.register(app)
 app.add_typer(book_app, name="book")
 
 

@@ -42,6 +42,8 @@ BACK_ROOMS = {
     "_prepare": "recipe",
     "_recipe_file": "recipe",
     "_cli_model": "cli",
+    "_cli_complete": "cli",
+    "_cli_runs": "cli",
     "_draws": "mixtures",
     "_images": "data",
     "_image_checks": "data",
