@@ -84,3 +84,66 @@ ANSWERS |= {
         ],
     ),
 }
+
+
+# masked-transformer
+
+
+def allowed(source, target, before=-1, shared=True, itself=True, absent=False):
+    length = source.shape[1]
+    past = torch.ones(length, length).tril(before).bool()
+    used = source | target | absent
+    to_source = used[:, :, None] & source[:, None, :]
+    to_target = target[:, :, None] & target[:, None, :] & past
+    eye = torch.eye(length, dtype=torch.bool) & itself
+    return to_source | (to_target if shared else eye) | eye
+
+
+def leaks(f, x, source, covers=(math.nan, math.inf, 0.0, -99.0)):
+    said = f(x, source)
+    return any(
+        not torch.equal(f(torch.where(source[..., None], x, c), source), said)
+        for c in covers
+    )
+
+
+def saving(length, width, pairs=1.0):
+    def cost(n):
+        return 6 * n * width + pairs * n**2
+
+    return sum(map(cost, range(1, length + 1))) / (length * cost(length))
+
+
+ANSWERS |= {
+    "masked-transformer/reach": (
+        [allowed],
+        [
+            lambda s, t: allowed(s, t, before=0, itself=False),
+            lambda s, t: allowed(s, t, before=1),
+            lambda s, t: allowed(s, t, shared=False),
+            lambda s, t: allowed(s, t, absent=True),
+            lambda s, t: allowed(s, t).mT,
+            lambda s, t: allowed(s, t).float(),
+            lambda s, t: allowed(s, t)[0],
+        ],
+    ),
+    "masked-transformer/leak": (
+        [leaks, lambda f, x, s: leaks(f, x, s, (math.nan, 0.0, 1e3, -1e3))],
+        [
+            lambda f, x, s: leaks(f, x, s, (math.nan,)),
+            lambda f, x, s: leaks(f, x, s, (0.0, 99.0, -99.0)),
+            lambda f, x, s: leaks(f, x, s, (math.nan, 0.0, 99.0)),
+            lambda *_: True,
+            lambda *_: False,
+        ],
+    ),
+    "masked-transformer/cost": (
+        [saving],
+        [
+            lambda n, w: saving(n, w, pairs=0),
+            lambda n, w: saving(n, w, pairs=2),
+            lambda n, w: (n + 1) / (2 * n),
+            lambda n, w: 1 / saving(n, w),
+        ],
+    ),
+}
