@@ -72,6 +72,16 @@ def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[st
     return facts
 
 
+def estimates(
+    model: nn.Module, prepared: Prepared, part: EvaluatePart
+) -> dict[str, Any]:
+    """The same, token by token, from `rows` contexts of each token: seconds."""
+    law = prepared.law
+    if law is None:
+        raise ValueError("Questions need a law that is known: use the data 'sums'.")
+    return {"autoregressive": questions.ask(model, law, rows=part.rows)}
+
+
 def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
     """Bits per dimension of test rows in several orders, and nats a target of tasks.
 
@@ -149,4 +159,9 @@ def nothing(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[st
 
 
 Measure = Callable[[nn.Module, Prepared, Any], dict[str, Any]]
-MEASURES: dict[str, Measure] = {"none": nothing, "questions": answers, "bits": bits}
+MEASURES: dict[str, Measure] = {
+    "none": nothing,
+    "questions": answers,
+    "questions, estimated": estimates,
+    "bits": bits,
+}
