@@ -35,7 +35,7 @@ class Domain:
         values: `P`, or 0.
         dimensions: pixels of an image (characters of a text), for bits per dimension.
         levels: what a density counts against, see `dequantize`; 1 for symbols.
-        transform: (rows of the data, generator) -> tokens.
+        transform: (rows of the data, generator) -> tokens; values are not looked at.
         restore: tokens -> images (B, C, H, W) in [0, 1], or the tokens themselves.
     """
 
@@ -86,7 +86,9 @@ def image_domain(
         length = many // (shape[0] * rows * columns)
         return Domain(
             name, length, 2 ** (shape[0] * rows * columns), 0, many, 1,
-            transform=lambda x, g=None: pack_bits(binarize(x, levels), rows, columns),
+            transform=lambda x, g=None: pack_bits(
+                binarize(x, levels, trusted=True), rows, columns, trusted=True
+            ),
             restore=lambda t: unpack_bits(t, rows, columns, shape).float(),
         )  # fmt: skip
     if name not in ("patches", "frequencies"):
@@ -103,6 +105,6 @@ def image_domain(
         forth, back = block_dct, inverse_block_dct
     return Domain(
         name, length, 0, values, many, levels,
-        transform=lambda x, g=None: forth(dequantize(x, levels, g), rows),
+        transform=lambda x, g=None: forth(dequantize(x, levels, g, trusted=True), rows),
         restore=lambda t: back(t, rows, shape),
     )  # fmt: skip

@@ -36,6 +36,10 @@ COMMANDS = [
     ("data",),
     ("data", "list"),
     ("data", "fetch"),
+    ("train",),
+    ("sample",),
+    ("complete",),
+    ("evaluate",),
     ("book",),
     ("book", "run"),
     ("book", "build"),
@@ -58,7 +62,7 @@ def test_help_needs_no_torch_and_no_papermill():
         "assert not {{'torch', 'papermill', 'sklearn'}} & set(sys.modules)"
     )
     start = time.perf_counter()
-    for arguments in (("book", "--help"), ("data", "list")):
+    for arguments in (("data", "list"), ("train", "--list")):
         command = [sys.executable, "-c", code.format(*arguments)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert time.perf_counter() - start < 30
@@ -70,6 +74,19 @@ def test_help_needs_no_torch_and_no_papermill():
         ("data", "fetch", "cifar"),
         ("data", "fetch"),
         ("data", "lost"),
+        ("train",),
+        ("train", "no-such-recipe"),
+        ("train", "no-such-recipe.toml"),
+        ("train", "sums", "--profile", "fast"),
+        ("train", "sums", "--set", "training.steps"),
+        ("train", "sums", "--set", "training.stepz=3"),
+        ("train", "sums", "--set", "training.steps=x"),
+        ("train", "sums", "--minutes", "-1"),
+        ("train", "one-objective", "--seed", "1"),
+        ("train", "sums", "--profile", "smoke", "--output", "/dev/null/x"),
+        ("sample", "no-such-recipe"),
+        ("sample", "incomplete-shares", "--profile", "smoke"),
+        ("sample", "sums", "-n", "0"),
         ("book", "run", "no-such-chapter"),
         ("book", "run", "--profile", "fast"),
         ("book", "run", "-p", "steps"),
@@ -232,3 +249,99 @@ def test_version(biglearn):
     from biglearn_lite import __version__
 
     assert biglearn("--version")[1] == f"biglearn-lite {__version__}\n"
+
+
+# ------------------------------------------------------------------ models
+
+
+SUMS = """
+data.name = "sums"
+model = { width = 16, depth = 1, heads = 2 }
+training = { steps = 4, batch = 8, log = 2 }
+"""
+DIGITS = """
+data = { name = "digits", tokens = "bits", size = [4, 2] }
+model = { width = 8, depth = 1, heads = 1 }
+training = { steps = 1, batch = 2 }
+evaluate = { measure = "bits", rows = 2 }
+"""
+
+
+@pytest.fixture
+def trained(biglearn, tmp_path, monkeypatch):
+    """Train a tiny recipe into the folder that the commands look in; give its path."""
+    monkeypatch.setenv("BIGLEARN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+
+    def train(text, name):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        code, out, err = biglearn("train", str(path))
+        assert (code, err) == (0, "")
+        assert f"Recorded in {tmp_path / 'runs' / name / 'cpu'}." in out
+        return str(path)
+
+    return train
+
+
+def test_sums_from_training_to_completion(trained, biglearn, tmp_path):
+    path = trained(SUMS, "little")
+    history = (tmp_path / "runs" / "little" / "cpu" / "history.json").read_bytes()
+    first, again = (biglearn("sample", path, "-n", "40") for _ in range(2))
+    assert first == again
+    assert [len(line) for line in first[1].splitlines()] == [9] * 40
+    assert biglearn("sample", path, "-n", "40", "--seed", "1") != first
+    for stop in range(2):
+        more = ("--resume",) if stop else ()
+        code, out, _ = biglearn("train", path, "--minutes", "0", *more)
+        assert code == 0
+        assert ("go on with --resume" in out) == (stop == 0)
+    assert (tmp_path / "runs/little/cpu/history.json").read_bytes() == history
+    code, out, _ = biglearn("complete", path, "37+48=08?")
+    head, *lines, total = out.splitlines()
+    rows = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in lines}
+    assert head.split() == ["completion", "model", "exact"]
+    assert all(row.startswith("37+48=08") for row in rows)
+    assert rows["37+48=085"][1] == 1.0
+    assert sum(exact for _, exact in rows.values()) == 1.0
+    assert float(total.split()[1]) == pytest.approx(sum(p for p, _ in rows.values()))
+    assert all(
+        line.split()[0][1] == "_"
+        for line in biglearn("complete", path, "3_+48=08.")[1].splitlines()[1:-1]
+    )
+    for wrong in (["37+48"], ["37+48=085"], ["37+48=x.."], [], ["--given", "top"]):
+        code, out, err = biglearn("complete", path, *wrong)
+        assert (code, out) == (2, "")
+        assert err.startswith("biglearn: ")
+
+
+def test_digits_from_training_to_completion(trained, biglearn, tmp_path):
+    path = trained(DIGITS, "few")
+    out = biglearn("sample", path, "-n", "3", "--output", "new/a.png")[1]
+    assert "3 images are in new/a.png." in out
+    for given in ("top", "bottom", "left", "right", "none", "random:0.3"):
+        code, _, err = biglearn("complete", path, "--given", given, "-n", "1")
+        assert (code, err) == (0, "")
+    for picture in ("new/a.png", "few-complete.png"):
+        assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
+    before = sorted(tmp_path.rglob("*"))
+    for wrong in (
+        ["--given", "middle"],
+        ["--given", "random:2"],
+        ["--given", "random:1"],
+        ["--index", "1000"],
+        ["37+..=085"],
+        ["--output", "/dev/null/x.png"],
+    ):
+        code, out, err = biglearn("complete", path, *wrong)
+        assert (code, out) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    rows = biglearn("evaluate", path)[1].splitlines()[1:]
+    assert len(rows) == 6
+    for row in rows:
+        recorded, now = row.split()[-2:]
+        assert recorded == now
+    Path(path).write_text(DIGITS.replace("[4, 2]", "[2, 2]"))
+    code, _, err = biglearn("sample", path)
+    assert (code, "train it again" in err) == (2, True)

@@ -1,0 +1,367 @@
+"""Recipes: every key is checked, and all that decides a run is in them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from biglearn_lite import cli, data, tasks
+from biglearn_lite._domains import image_domain
+from biglearn_lite._images import dequantize
+from biglearn_lite._prepare import fill_with_mean, hide, prepare
+from biglearn_lite._recipe_file import PARTS, DataPart
+from biglearn_lite.claims import PROFILES
+from biglearn_lite.recipe import (
+    PRESETS,
+    build_model,
+    build_sampler,
+    read_recipe,
+    recipe_names,
+    train,
+)
+from biglearn_lite.runs import read_run
+
+TINY = """
+about = "tiny"
+data.name = "sums"
+model.width = 16
+model.depth = 1
+model.heads = 2
+training.steps = 4
+training.batch = 8
+training.log = 2
+training.rate = 0.1
+[smoke]
+training.steps = 2
+[gpu.training]
+targets = 100
+step_targets = 20
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a recipe and give its path."""
+
+    def write(text):
+        path = tmp_path / "tiny.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+# ------------------------------------------------------------------ reading
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes(name, profile):
+    recipe = read_recipe(name, profile)
+    assert (recipe.name, recipe.profile) == (name, profile)
+    assert recipe.about
+    assert "\n" not in recipe.about
+    keep = recipe.study.keep
+    assert not recipe.study.variants or not keep or keep in recipe.study.variants
+    if profile == "smoke":
+        for variant in recipe.study.variants.values():
+            changed = read_recipe(name, profile, dict(variant))
+            assert build_sampler(changed, 9).length == 9
+
+
+def test_profile_and_changes(written):
+    path = written(TINY)
+    assert read_recipe(path).training.steps == 4
+    smoke = read_recipe(path, "smoke")
+    assert (smoke.training.steps, smoke.training.rate) == (2, 0.1)
+    gpu = read_recipe(path, "gpu").training
+    assert (gpu.steps, gpu.batch, gpu.targets, gpu.step_targets) == (0, 0, 100, 20)
+    changes = {"training.steps": 7, "data.name": "digits"}
+    for profile in PROFILES:
+        changed = read_recipe(path, profile, changes)
+        assert (changed.training.steps, changed.training.targets) == (7, 0)
+        assert changed.data.name == "digits"
+        assert changed.model.width == 16
+    assert read_recipe(path, "smoke", changes).text != smoke.text
+    assert read_recipe(path, "smoke").text == TINY
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("profile", ["", *PROFILES])
+def test_an_unknown_key(part, profile, written):
+    head = TINY.partition("[smoke]")[0]
+    table = f"[{profile}.{part}]\nwidht = 3\n"
+    path = written(head + table if profile else f"{part}.widht = 3\n{head}")
+    for asked in PROFILES:  # a mistake in one profile is told at all of them
+        with pytest.raises(ValueError, match=f"Unknown key '{part}.widht'.*known are"):
+            read_recipe(path, asked)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("colour = 3", "Unknown key 'colour'"),
+        ("[tests]\na = 1", "Unknown key 'tests'"),
+        ("[cpu]\nrate = 3", "Unknown key 'rate'"),
+        ("model.width = 'wide'", "model.width .* is of type int, got 'wide'"),
+        ("model.width = 1.5", "model.width .* is of type int, got 1.5"),
+        ("model.width = true", "model.width .* is of type int, got True"),
+        ("training.compile = 'yes'", "training.compile .* bool"),
+        ("data.size = [2]", "data.size .* got"),
+        ("data.size = 2", "data.size .* got 2"),
+        ("data.shown = [1]", "data.shown .* got"),
+        ("tasks.arguments = 3", "tasks.arguments .* got 3"),
+        ("study = 3", "'study' in a recipe is a table"),
+        ("smoke = 3", "'smoke' in a recipe is a table"),
+        ("training.targets = 9", "Set one of steps and targets"),
+        ("training.log = 0", "log must be"),
+        ("[study.variants.a]\n'model.wide' = 3", "In the variant 'a': Unknown key"),
+        ("[study.variants.a]\n'model.width' = ''", "In the variant 'a': model.width"),
+        ("[study.variants]\na = 3", "'a' in a recipe is a table"),
+        ("about = = 3", "is no valid TOML"),
+        ("[data]", "is no valid TOML"),
+    ],
+)
+def test_a_mistake_is_one_sentence(extra, message, written, monkeypatch, capsys):
+    base = 'data = { name = "sums" }\ntraining = { steps = 4, batch = 8 }\n'
+    if extra.startswith("training."):
+        base = 'data = { name = "sums" }\ntraining.steps = 4\ntraining.batch = 8\n'
+    if extra.startswith("data."):
+        base = 'data.name = "sums"\ntraining = { steps = 4, batch = 8 }\n'
+    path = written(base + extra)
+    with pytest.raises(ValueError, match=message):
+        read_recipe(path)
+    monkeypatch.setattr(sys, "argv", ["biglearn", "train", str(path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("biglearn: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_no_such_recipe(tmp_path):
+    with pytest.raises(ValueError, match="There is no recipe 'sum'; choose from"):
+        read_recipe("sum")
+    with pytest.raises(FileNotFoundError, match="There is no recipe file"):
+        read_recipe(tmp_path / "lost.toml")
+    (tmp_path / "raw.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="no text"):
+        read_recipe(tmp_path / "raw.toml")
+    with pytest.raises(ValueError, match="Unknown profile 'fast'"):
+        read_recipe("sums", "fast")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks.law": "bert"}, "tasks.law is one of"),
+        ({"tasks.law": "pair", "tasks.arguments": {}}, "do not fit 'pair'"),
+        ({"tasks.arguments": {"rate": 0.1}}, "do not fit 'everything'"),
+        ({"tasks.arguments": {"joint": 2.0}}, "joint"),
+        (
+            {"tasks.law": "joint_only", "tasks.arguments": {}, "tasks.count": 2},
+            "1 diff",
+        ),
+        ({"model.kind": "gpt"}, "model.kind is one of"),
+        ({"model.kind": "causal"}, "tasks.law is 'joint_only'"),
+        ({"model.width": 15}, "heads"),
+        ({"data.name": "cifar"}, "cifar"),
+        ({"data.tokens": "pixels"}, "whole law of symbols"),
+        ({"data.shown": 0.5}, "whole law of symbols"),
+        ({"data.name": "digits"}, "Images become tokens as one of"),
+        ({"evaluate.measure": "beauty"}, "evaluate.measure is one of"),
+        ({"evaluate.rows": 0}, "evaluate.rows must be"),
+    ],
+)
+def test_values_that_do_not_fit(changes, message, written, tmp_path):
+    work = tmp_path / "runs" / ".work" / "tiny" / "smoke"
+    work.mkdir(parents=True)
+    (work / "checkpoint.pt").write_bytes(b"precious")
+    with pytest.raises(ValueError, match=message) as refused:
+        train(read_recipe(written(TINY), "smoke", changes), root=tmp_path / "runs")
+    assert "\n" not in str(refused.value)
+    # a mistake costs nobody a checkpoint, and leaves no run
+    assert (work / "checkpoint.pt").read_bytes() == b"precious"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".work"]
+
+
+# ------------------------------------------------------------------ building
+
+
+def test_every_preset_is_a_law(written):
+    arguments = {
+        "classification": {"labels": [8]},
+        "pair": {"source": [0], "target": [1, 2]},
+    }
+    for law in PRESETS:
+        changes = {"tasks.law": law, "tasks.arguments": arguments.get(law, {})}
+        sampler = build_sampler(read_recipe(written(TINY), "cpu", changes), 9)
+        wanted = getattr(tasks, law)(9, **arguments.get(law, {}))
+        assert repr(sampler) == repr(wanted)
+
+
+@pytest.mark.parametrize("count", [1, 4, 64])
+def test_count_gives_so_many_tasks(count, written, generator):
+    recipe = read_recipe(written(TINY), "cpu", {"tasks.count": count})
+    one, other = build_sampler(recipe, 9), build_sampler(recipe, 9)
+    drawn = one.sample(3000, generator)
+    rows = torch.cat([drawn.source, drawn.target], 1).unique(dim=0)
+    assert len(rows) == count
+    again = other.sample(3000, torch.Generator().manual_seed(1))
+    found = torch.cat([again.source, again.target], 1).unique(dim=0)
+    assert torch.equal(found, rows)
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_changes(written):
+    recipe = read_recipe(written(TINY))
+    prepared = prepare(recipe.data, 0)
+    before = torch.get_rng_state()
+    one, same, other = (build_model(recipe, prepared, seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    pairs = list(zip(one.parameters(), same.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(one.parameters(), other.parameters(), strict=True)
+    )
+
+
+def test_training_records_a_run(written, tmp_path):
+    recipe = read_recipe(written(TINY), "cpu")
+    state = torch.get_rng_state()
+    folder = train(recipe, seed=2, root=tmp_path / "runs")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert folder == tmp_path / "runs" / "tiny" / "cpu"
+    run = read_run(folder)
+    assert [entry["step"] for entry in run.history] == [2, 4]
+    assert run.provenance["seed"] == 2
+    assert run.example_batch(3).shape == (3, 9)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+
+
+def test_stop_and_go_on(written, tmp_path):
+    recipe = read_recipe(written(TINY), "cpu")
+    whole = read_run(train(recipe, root=tmp_path / "whole"))
+    parts = tmp_path / "parts"
+    assert train(recipe, root=parts, minutes=0) is None
+    assert train(recipe, root=parts, minutes=0) is None  # without resume: afresh
+    folder = train(recipe, root=parts, resume=True)
+    assert read_run(folder).history == whole.history
+
+
+@pytest.mark.parametrize("name", ["sums", "digits"])
+def test_shipped_recipes_train(name, tmp_path):
+    changes = {"evaluate.measure": "none", "training.steps": 2, "training.batch": 2}
+    recipe = read_recipe(name, "smoke", changes | {"model.depth": 1})
+    run = read_run(train(recipe, root=tmp_path))
+    assert run.history[-1]["step"] == 2
+    assert np.isfinite(run.history[-1]["loss"])
+
+
+# ------------------------------------------------------------------ data
+
+
+def test_a_share_is_hidden():
+    shown = hide(2000, 64, 0.3, seed=1)
+    assert (shown.sum(1) == round(0.3 * 64)).all()
+    each = shown.double().mean(0)  # every place equally often
+    assert (each - 19 / 64).abs().max() < 5 * (0.3 * 0.7 / 2000) ** 0.5
+    assert torch.equal(shown, hide(2000, 64, 0.3, seed=1))
+    assert not torch.equal(shown, hide(2000, 64, 0.3, seed=2))
+    assert (hide(50, 4, 0.01, seed=0).sum(1) == 1).all()
+
+
+def test_shares_are_uniform():
+    share = hide(20_000, 100, "uniform", seed=0).double().mean(1)
+    assert share.min() >= 0.1
+    assert share.mean().item() == pytest.approx(0.55, abs=0.01)
+    assert share.var().item() == pytest.approx(0.81 / 12, rel=0.05)
+    quarters = np.quantile(share.numpy(), [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(quarters, [0.325, 0.55, 0.775], atol=0.015)
+
+
+def test_hidden_pixels_become_the_mean(generator):
+    images = torch.randint(17, (30, 1, 2, 3), generator=generator).to(torch.uint8)
+    shown = hide(30, 6, 0.5, seed=4)
+    filled = fill_with_mean(images, shown)
+    assert filled.dtype == torch.uint8
+    values, mask = images.flatten(1).numpy().astype(float), shown.numpy()
+    means = np.nanmean(np.where(mask, values, np.nan), axis=0)
+    wanted = np.where(mask, values, np.round(means))
+    np.testing.assert_array_equal(filled.flatten(1).numpy(), wanted)
+
+
+def test_ways_with_incomplete_rows():
+    whole = prepare(DataPart("digits", "pixels"), 0).batches
+    part = DataPart("digits", "pixels", shown="uniform")
+    seen = prepare(part, 3).batches
+    shown = hide(len(whole.data), 64, "uniform", 3)
+    assert torch.equal(seen.observed, shown)
+    assert torch.equal(seen.data, whole.data)
+    kept = prepare(DataPart("digits", "pixels", shown="uniform", missing="complete"), 3)
+    assert torch.equal(kept.batches.data, whole.data[shown.all(1)])
+    mean = prepare(DataPart("digits", "pixels", shown="uniform", missing="mean"), 3)
+    assert torch.equal(mean.batches.data, fill_with_mean(whole.data, shown))
+    assert mean.batches.observed is None
+    assert whole.observed is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shown": 0.0}, "data.shown is"),
+        ({"shown": "some"}, "data.shown is"),
+        ({"shown": 1.5}, "data.shown is"),
+        ({"shown": 0.5, "missing": "drop"}, "data.missing is"),
+        ({"missing": "drop"}, "data.missing is"),
+        ({"shown": 0.5, "missing": "complete"}, "No row is complete"),
+        ({"shown": 0.5, "tokens": "patches"}, "hidden pixels"),
+        ({"held_out": 1.0}, "data.held_out is a share"),
+        ({"tokens": "patches", "size": (3, 3)}, "does not divide"),
+        ({"tokens": "patches", "size": (2, 4)}, "square"),
+    ],
+)
+def test_data_that_cannot_be(changes, message):
+    part = DataPart(**({"name": "digits", "tokens": "pixels"} | changes))
+    with pytest.raises(ValueError, match=message):
+        prepare(part, 0)
+
+
+def test_validation_never_meets_the_test_set():
+    train_set = data.load("digits").images
+    prepared = prepare(DataPart("digits", "pixels", held_out=0.25), 0)
+    both = torch.cat([prepared.batches.data, prepared.test])
+    assert torch.equal(both, train_set)
+    assert len(prepared.test) == round(0.25 * len(train_set))
+    assert torch.equal(
+        prepare(DataPart("digits", "pixels"), 0).test,
+        data.load("digits", "test").images,
+    )
+
+
+@pytest.mark.parametrize("name", ["pixels", "bits", "patches", "frequencies"])
+@pytest.mark.parametrize(("dataset", "levels"), [("digits", 17), ("mnist5k", 256)])
+def test_domains_come_back(name, dataset, levels, generator):
+    images = data.load(dataset).images[:40]
+    size = (2, 2) if name in ("patches", "frequencies") else (4, 2)
+    domain = image_domain(name, images.shape[1:], levels, size)
+    tokens = domain.transform(images, generator)
+    values = (domain.values,) if domain.values else ()
+    assert tokens.shape == (40, domain.length, *values)
+    back = domain.restore(tokens)
+    assert back.shape == images.shape
+    if name == "pixels":
+        wanted = images / (levels - 1)
+    elif name == "bits":
+        wanted = (images >= (levels + 1) // 2).float()
+    else:
+        noise = torch.Generator().manual_seed(7)
+        tokens = domain.transform(images, noise)
+        wanted = dequantize(images, levels, noise.manual_seed(7))
+        torch.testing.assert_close(domain.restore(tokens), wanted)
+        assert torch.equal((wanted * levels).floor(), images.float())
+        return
+    torch.testing.assert_close(back, wanted)
+    assert int(tokens.max()) < domain.symbols
