@@ -304,7 +304,9 @@ def test_sums_from_training_to_completion(trained, biglearn, tmp_path):
     assert all(row.startswith("37+48=08") for row in rows)
     assert rows["37+48=085"][1] == 1.0
     assert sum(exact for _, exact in rows.values()) == 1.0
-    assert float(total.split()[1]) == pytest.approx(sum(p for p, _ in rows.values()))
+    assert float(total.split()[1]) == pytest.approx(
+        sum(p for p, _ in rows.values()), abs=2e-3
+    )
     assert all(
         line.split()[0][1] == "_"
         for line in biglearn("complete", path, "3_+48=08.")[1].splitlines()[1:-1]
