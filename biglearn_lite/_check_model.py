@@ -170,3 +170,85 @@ def _saving(answer: Callable[[int, int], float]) -> str | None:
                 "positions and n * n pairs"
             )
     return None
+
+
+# one-objective
+
+
+@exercise("one-objective/chance")
+def _chance(answer: Callable[[int, int], float]) -> str | None:
+    from itertools import permutations
+
+    for length in (1, 2, 5):
+        orders = list(permutations(range(length)))
+        for size in range(length):
+            # the last token, given the first `size` of them, in a random order
+            asked = [
+                set(order[:size]) == set(range(size)) and order[size] == length - 1
+                for order in orders
+            ]
+            truth = sum(asked) / len(orders) / length
+            if not near(answer(length, size), truth, 1e-9):
+                return (
+                    f"of {length} tokens, {size} given, it is off: the size, the "
+                    "source of that size and the target are drawn one after another"
+                )
+    if not near(answer(9, 4) * 9 * 126 * 5, 1, 1e-9):
+        return "for 4 of 9 tokens it is off; how many sources have that size?"
+    return None
+
+
+@exercise("one-objective/floor")
+def _floor(answer: Callable[[Any, Any], Any]) -> str | None:
+    import math
+
+    import torch
+
+    coins = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    p = torch.tensor([0.06, 0.24, 0.14, 0.56], dtype=torch.float64)
+    if not near(answer(coins, p), 0, 1e-9):
+        return "two independent coins are a product already"
+    if not near(answer(coins, p.new_tensor([0.5, 0, 0, 0.5])), math.log(2), 1e-9):
+        return "two coins that always agree share one toss; mind that 0 log 0 is 0"
+    parity = torch.tensor([[2, 2, 2], [2, 5, 5], [5, 2, 5], [5, 5, 2]])
+    if not near(answer(parity, p.new_full((4,), 0.25)), math.log(2), 1e-9):
+        return "three tokens of which any two tell the third: two tosses, not three"
+    skew = answer(coins, p.new_tensor([0.5, 0.25, 0, 0.25]))
+    truth = 3 * math.log(2) - 0.75 * math.log(3) - 1.5 * math.log(2)
+    if not near(skew, truth, 1e-9):
+        return "on a skew table it is off; use the natural logarithm"
+    return None
+
+
+@exercise("one-objective/order")
+def _order(answer: Callable[[Any, Any], Any]) -> str | None:
+    from itertools import permutations
+
+    import torch
+
+    def link(source: set[int], token: int) -> float:
+        return -(1.0 + 0.7 * token + 0.4 * len(source) ** 2 + 0.3 * sum(source))
+
+    chains = [
+        -sum(link(set(order[:i]), order[i]) for i in range(3))
+        for order in permutations(range(3))
+    ]
+    sources: list[set[int]] = [set(), set(), set()]  # each size equally often
+    sources += [{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}]
+    target = torch.tensor([[t not in s for t in range(3)] for s in sources])
+    said = torch.tensor(
+        [[link(s, t) if t not in s else 0.0 for t in range(3)] for s in sources],
+        dtype=torch.float64,
+    )
+    got = answer(said.clone(), target.clone())
+    truth = sum(chains) / len(chains)
+    if near(got, truth / 3, 1e-9):
+        return "that is a token's share; a chain has as many links as tokens"
+    if near(got, -truth, 1e-9):
+        return "the sign: a loss is minus the log probability"
+    if not near(got, truth, 1e-9):
+        return (
+            "over three tokens and all sources it is not the mean over the six orders; "
+            "each row estimates one link, whatever its number of targets"
+        )
+    return None

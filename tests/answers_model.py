@@ -147,3 +147,64 @@ ANSWERS |= {
         ],
     ),
 }
+
+
+# one-objective
+
+
+def chance(length, k):
+    return 1 / (length * math.comb(length, k) * (length - k))
+
+
+def floor(tokens, probabilities, log=1.0, joint=1.0):
+    total = joint * torch.xlogy(probabilities, probabilities).sum()
+    for column in tokens.T:
+        shares = probabilities.new_zeros(int(column.max()) + 1)
+        shares = shares.index_add(0, column, probabilities)
+        total = total - torch.xlogy(shares, shares).sum()
+    return total * log
+
+
+def pairs_only(tokens, p):
+    two = floor(tokens[:, :2], p)  # the rest of the row is forgotten
+    return two
+
+
+def order_loss(said, target, links=None):
+    each = -said.sum(1) / target.sum(1)
+    return (links or said.shape[1]) * each.mean()
+
+
+ANSWERS |= {
+    "one-objective/chance": (
+        [chance],
+        [
+            lambda n, k: 1 / (n * math.comb(n, k)),
+            lambda n, k: 1 / (math.comb(n, k) * (n - k)),
+            lambda n, k: 1 / (n * 2 ** (n - 1)),
+            lambda n, k: 1 / (n * n),
+            lambda n, k: chance(n, k) * (n - k),
+        ],
+    ),
+    "one-objective/floor": (
+        [floor, lambda *law: floor(*law).item()],
+        [
+            pairs_only,
+            lambda *law: floor(*law, log=1 / math.log(2)),
+            lambda *law: floor(*law, log=-1.0),
+            lambda *law: floor(*law, joint=0.0),
+            lambda tokens, p: floor(tokens, p.clamp(min=1e-3)),
+            lambda tokens, p: floor(tokens, torch.ones_like(p) / len(p)),
+        ],
+    ),
+    "one-objective/order": (
+        [order_loss, lambda *args: order_loss(*args).item()],
+        [
+            lambda said, target: -said.sum() / target.sum(),
+            lambda said, target: -3 * said.sum() / target.sum(),
+            lambda said, target: -said.sum(1).mean(),
+            lambda *args: order_loss(*args, links=1),
+            lambda *args: -order_loss(*args),
+        ],
+    ),
+}
