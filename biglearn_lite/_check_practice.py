@@ -163,3 +163,101 @@ def _repair(answer: Callable[[Any, Any], Any]) -> str | None:
         if not torch.allclose(got.double(), truth):
             return "what is rarely shown is learned as too rare; by which factor?"
     return None
+
+
+# any-order
+
+
+@exercise("any-order/chain")
+def _chain(answer: Callable[..., float]) -> str | None:
+    def said(source: Any, t: int) -> float:
+        return -1.0 - 0.1 * t - 0.01 * sum((s + 1) * (t + 2) for s in source)
+
+    def right(source: list[int], order: list[int]) -> float:
+        known, total = list(source), 0.0
+        for t in order:
+            total += said(known, t)
+            known.append(t)
+        return total
+
+    given = [3]
+    if not near(answer(said, given, [0]), said([3], 0), 1e-9):
+        return "one target, given the source"
+    if given != [3]:
+        return "it changed its argument; work on a copy"
+    for order in ([0, 1, 2], [2, 0, 1], [4, 2]):
+        if near(answer(said, [3], order), sum(said([3], t) for t in order), 1e-9):
+            return "that is the factorised reading; each target joins the source"
+        if not near(answer(said, [3], order), right([3], order), 1e-9):
+            return "follow the order, and keep the source at every step"
+    return None
+
+
+@exercise("any-order/mean")
+def _mean_over_orders(answer: Callable[[Any], Any]) -> str | None:
+    import torch
+
+    small = torch.tensor([[0.5, 0.2], [0.1, 0.2]], dtype=torch.float64)
+    found = torch.as_tensor(answer(small.log()))
+    if found.shape != (2,):
+        return f"one number an image is asked for, this has shape {tuple(found.shape)}"
+    if not torch.allclose(found.double(), small.mean(0).log(), atol=1e-6):
+        return "take the mean of the probabilities, then its logarithm"
+    far = torch.as_tensor(answer(torch.tensor([[-1000.0], [-1001.0]]))).double()
+    if (far + 1000.379885).abs().max() < 1e-3:
+        return None
+    return "the exponential of minus a thousand is zero; take the largest out first"
+
+
+@exercise("any-order/bits")
+def _bits(answer: Callable[[float, int, int], float]) -> str | None:
+    import math
+
+    if not near(answer(0.0, 10, 256), 8, 1e-6):
+        return "the uniform density gives each of 256 levels the same probability"
+    if near(answer(10 * math.log(2), 10, 256), 9, 1e-6):
+        return "a larger density costs fewer bits"
+    if near(answer(10 * math.log(2), 10, 256), 7, 1e-6) and near(
+        answer(-12.0, 64, 17), 12 / (64 * math.log(2)) + math.log2(17), 1e-6
+    ):
+        return None
+    return "turn nats into bits, for each pixel, and add the volume of a level"
+
+
+# command-line
+
+
+@exercise("command-line/roles")
+def _roles(answer: Callable[[str], str]) -> str | None:
+    if answer("37+..=085") != "SSSTTSSSS":
+        return "a dot is asked for, and all other symbols of 37+..=085 are given"
+    if answer("9?+__=1._") != "STS..SST.":
+        return "a question mark asks too; an underscore is left out"
+    try:
+        answer("37+48=___")
+    except ValueError:
+        return None
+    return "a text that asks for nothing should be a ValueError"
+
+
+@exercise("command-line/recipe")
+def _recipe(answer: str) -> str | None:
+    import tempfile
+    from pathlib import Path
+
+    from biglearn_lite.recipe import read_recipe
+
+    if not isinstance(answer, str):
+        return "the text of a recipe is asked for"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "answer.toml")
+        path.write_text(answer, "utf-8")
+        large, small = (read_recipe(path, profile) for profile in ("cpu", "smoke"))
+    for recipe, targets in ((large, 90_000), (small, 3_000)):
+        if recipe.data.name != "sums" or recipe.tasks.law != "prefix":
+            return "look at data.name and tasks.law"
+        if recipe.model.width != 48 or recipe.training.step_targets != 300:
+            return "look at model.width and training.step_targets"
+        if recipe.training.targets != targets:
+            return f"the budget at {recipe.profile} is {recipe.training.targets}"
+    return None

@@ -160,3 +160,96 @@ ANSWERS |= {
         ],
     ),
 }
+
+
+# any-order
+
+
+def chain(said, source, order, grow=True, keep=True):
+    known, total = list(source), 0.0
+    for t in order:
+        total += said(known, t)
+        known = ([*known, t] if keep else [t]) if grow else known
+    return total
+
+
+def chain_in_place(said, source, order):
+    total = 0.0
+    for t in order:
+        total += said(source, t)
+        source.append(t)
+    return total
+
+
+ANSWERS |= {
+    "any-order/chain": (
+        [chain],
+        [
+            chain_in_place,
+            lambda f, s, o: chain(f, s, o, grow=False),
+            lambda f, s, o: chain(f, s, o, keep=False),
+            lambda f, s, o: chain(f, s, sorted(o)),
+            lambda f, s, o: chain(f, [], o),
+        ],
+    ),
+    "any-order/mean": (
+        [lambda s: s.logsumexp(0) - math.log(len(s))],
+        [
+            lambda s: s.exp().mean(0).log(),
+            lambda s: s.mean(0),
+            lambda s: s.max(0).values,
+            lambda s: s.logsumexp(0),
+            lambda s: s.logsumexp(1) - math.log(2),
+        ],
+    ),
+    "any-order/bits": (
+        [lambda p, d, g: -p / (d * math.log(2)) + math.log2(g)],
+        [
+            lambda p, d, g: p / (d * math.log(2)) + math.log2(g),
+            lambda p, d, g: -p / d + math.log2(g),
+            lambda p, d, g: -p / (d * math.log(2)),
+            lambda p, d, g: (-p / math.log(2) + math.log2(g)) / d,
+        ],
+    ),
+}
+
+
+# command-line
+
+
+def roles(text, asked=".?", absent="_", strict=True):
+    letters = "".join("T" if c in asked else "." if c in absent else "S" for c in text)
+    if strict and "T" not in letters:
+        raise ValueError(text)
+    return letters
+
+
+RECIPE = """
+data.name = "sums"
+tasks.law = "prefix"
+model.width = 48
+training = { step_targets = 300, targets = 90_000 }
+smoke.training.targets = 3_000
+"""
+
+ANSWERS |= {
+    "command-line/roles": (
+        [roles],
+        [
+            lambda t: roles(t, asked="."),
+            lambda t: roles(t, absent=""),
+            lambda t: roles(t, strict=False),
+        ],
+    ),
+    "command-line/recipe": (
+        [RECIPE],
+        [
+            RECIPE.replace("smoke", "gpu"),
+            RECIPE.replace("prefix", "prefixes"),
+            RECIPE.replace("48", "64"),
+            RECIPE.replace("step_targets = 300, targets", "steps = 300, step_targets"),
+            RECIPE.replace("law", "laws"),
+            "",
+        ],
+    ),
+}
