@@ -165,8 +165,9 @@ class MaskedTransformer(nn.Module):
             shown = torch.where(source[..., None], x, 0.0)
             content = self.content(shown.to(self.position.dtype))
         role = torch.where(source, 0, torch.where(target, 1, 2))  # (B, L)
-        content = content * source[..., None]
-        return content + self.position + self.role[role]  # (B, L, W)
+        # not self.role[role]: its gradient depends on how threads happen to meet
+        roles = F.embedding(role, self.role)  # (B, L, W)
+        return content * source[..., None] + self.position + roles
 
     def reach(self, source: Tensor, target: Tensor) -> Tensor:
         """Which key a query may see: (B, 1, L, L) boolean, the same for all heads."""

@@ -554,3 +554,30 @@ def test_no_domain_waits(domain, generator):
 def test_settings_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
         Settings(**({"steps": 5, "batch": 5} | changes))
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [{"symbols": 12}, {"values": 4}], ids=str)
+def test_threads_do_not_change_a_run(two_threads, kind):
+    """Indexing has a gradient that is added up in any order; none is used."""
+    sizes = AnyConditionalSizes(16, **kind, width=64, depth=1)
+    shape = (500, 16) if "symbols" in kind else (500, 16, 4)
+    x = torch.randint(12, shape, generator=seeded(2))
+    data = Batches(x if "symbols" in kind else x / 12)
+    settings = Settings(steps=8, batch=128, log=1, compile=False)
+
+    def history():
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            model = AnyConditionalTransformer(sizes)
+        return fit(model, data, TaskSampler(16), settings, seed=0)[1]
+
+    first = history()
+    assert all(history() == first for _ in range(3))
