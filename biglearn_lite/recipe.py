@@ -192,7 +192,7 @@ def train_model(
     evaluation.check_measure(recipe.evaluate)  # not only when training is over
     prepared = prepare(recipe.data, seed).to(place)
     fresh = build_model(recipe, prepared, seed).to(place)
-    sampler = build_sampler(recipe, prepared.domain.length)
+    sampler = build_sampler(recipe, prepared.domain.length, seed)
     if work is not None and not resume:  # now that the recipe has proved sound
         (work / CHECKPOINT).unlink(missing_ok=True)
     model, history, done = fit(
