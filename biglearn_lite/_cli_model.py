@@ -19,8 +19,6 @@ from biglearn_lite._cli_runs import (
     RecipeName,
     Runs,
     Seed,
-    kept,
-    read,
     recorded,
     runs_folder,
 )
@@ -84,6 +82,7 @@ def train(
         raise ValueError("Name a recipe; `biglearn train --list` shows them.")
     from biglearn_lite.recipe import read_recipe
     from biglearn_lite.recipe import train as train_recipe
+    from biglearn_lite.runs import read_run
     from biglearn_lite.studies import run_study
 
     chosen = read_recipe(recipe, profile, _changes(changes))
@@ -106,7 +105,7 @@ def train(
         print("Stopped, as the time is over; go on with --resume.")
         return
     print(f"Recorded in {folder}.")
-    _print_metrics(read(folder).metrics)
+    _print_metrics(read_run(folder).metrics)
 
 
 def _list_recipes() -> None:
@@ -180,10 +179,10 @@ def evaluate(recipe: RecipeName, profile: Profile = "auto", runs: Runs = None) -
     from biglearn_lite.evaluation import measure
 
     run, prepared, chosen = recorded(recipe, profile, runs)
-    found = _flat(measure(run.model, prepared, chosen.evaluate, sys.stderr.isatty()))
+    found = _flat(measure(run.model, prepared, chosen.evaluate))
     before = run.metrics
     if chosen.study.variants:
-        before = before["variants"][kept(chosen)][0]
+        before = before["variants"][chosen.study.kept][0]
     before = _flat(before)
     print(f"{'':<34}{'recorded':>10}{'now':>10}")
     for name in dict.fromkeys((*before, *found)):

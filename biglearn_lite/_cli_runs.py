@@ -43,7 +43,7 @@ def recorded(
     at = run.provenance["profile"]
     recipe = read_recipe(name, at)
     if recipe.study.variants:
-        its = dict(recipe.study.variants[kept(recipe)])
+        its = dict(recipe.study.variants[recipe.study.kept])
         recipe = read_recipe(name, at, its)
     prepared = prepare(recipe.data, run.provenance["seed"])
     sizes, domain = run.model.config, prepared.domain
@@ -57,26 +57,14 @@ def recorded(
     return run, prepared, recipe
 
 
-def kept(recipe: Recipe) -> str:
-    """The variant whose weights are in the record of a study."""
-    return recipe.study.keep or next(iter(recipe.study.variants))
-
-
 def _find(name: str, profile: str, folder: Path) -> Run:
     """The run in the folder that `train` writes to, else one that was recorded."""
-    from biglearn_lite.runs import WEIGHTS, load_run
+    from biglearn_lite.runs import WEIGHTS, load_run, read_run
 
     for each in ("gpu", "cpu") if profile == "auto" else (profile,):
         if (folder / name / each / WEIGHTS).is_file():
-            return read(folder / name / each)
+            return read_run(folder / name / each)
     return load_run(name, profile)
-
-
-def read(folder: Path) -> Run:
-    """The run in a folder."""
-    from biglearn_lite.runs import read_run
-
-    return read_run(folder)
 
 
 def runs_folder() -> Path:

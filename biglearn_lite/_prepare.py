@@ -12,6 +12,7 @@ from torch import Tensor
 from biglearn_lite._domains import Domain, image_domain, text_domain
 from biglearn_lite._sums import SYMBOLS, Law
 from biglearn_lite.data import load
+from biglearn_lite.likelihood import random_order
 from biglearn_lite.sources import dataset_entry
 from biglearn_lite.training import Batches
 
@@ -126,8 +127,7 @@ def hide(rows: int, length: int, shown: float | str, seed: int) -> Tensor:
     if shown != "uniform":
         share = torch.full_like(share, shown)
     count = (share * length).round().clamp(min=1)
-    place = torch.rand(rows, length, generator=generator).argsort(1).argsort(1)
-    return place < count
+    return random_order(rows, length, generator) < count
 
 
 def fill_with_mean(images: Tensor, observed: Tensor) -> Tensor:

@@ -72,7 +72,6 @@ class EvaluatePart:
 
     measure: str = "none"
     rows: int = 360
-    tasks: int = 64
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,18 @@ class StudyPart:
 
     Attributes:
         seeds: how many.
-        keep: the variant whose first seed's weights are recorded.
+        keep: the variant whose first seed's weights are recorded; the first if empty.
         variants: name -> {dotted key: value}.
     """
 
     seeds: int = 1
     keep: str = ""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> str:
+        """The variant whose weights are in the record."""
+        return self.keep or next(iter(self.variants))
 
 
 PARTS = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
+from biglearn_lite._sums import Law
 from biglearn_lite.likelihood import CausalTransformer, random_order
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 
@@ -22,9 +23,7 @@ __all__ = ["MEASURES", "bits_in_order", "measure", "nats_a_target"]
 SEED = 1234  # of tasks, orders and noise, so that all models are asked the same
 
 
-def measure(
-    model: nn.Module, prepared: Prepared, part: EvaluatePart, progress: bool = False
-) -> dict[str, Any]:
+def measure(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
     """The metrics that a recipe asks for.
 
     Raises:
@@ -52,9 +51,7 @@ def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[st
     of each token at equal steps of probability. A left-to-right model has an answer to
     one of them only.
     """
-    law = prepared.law
-    if law is None:
-        raise ValueError("Questions need a law that is known: use the data 'sums'.")
+    law = _known_law(prepared)
     joint = Task.joint(1, prepared.domain.length)
     facts = {"entropy": questions.entropy(law, joint)}
     if isinstance(model, CausalTransformer):
@@ -76,10 +73,14 @@ def estimates(
     model: nn.Module, prepared: Prepared, part: EvaluatePart
 ) -> dict[str, Any]:
     """The same, token by token, from `rows` contexts of each token: seconds."""
-    law = prepared.law
-    if law is None:
-        raise ValueError("Questions need a law that is known: use the data 'sums'.")
+    law = _known_law(prepared)
     return {"autoregressive": questions.ask(model, law, rows=part.rows)}
+
+
+def _known_law(prepared: Prepared) -> Law:
+    if prepared.law is None:
+        raise ValueError("Questions need a law that is known: use the data 'sums'.")
+    return prepared.law
 
 
 def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def any_tasks(length: int, rows: int) -> Task:
 def half_tasks(length: int, rows: int) -> Task:
     """Tasks that use at most half of the tokens: `|S| + |T| <= L / 2`."""
     generator = torch.Generator().manual_seed(SEED)
-    place = torch.rand(rows, length, generator=generator).argsort(1).argsort(1)
+    place = random_order(rows, length, generator)
     share = torch.rand(2, rows, 1, generator=generator)
     most = length // 2
     target = (share[0] * most).ceil().clamp(1, most)

@@ -186,7 +186,6 @@ class AnyConditionalTransformer(_TokenModel):
         group, count = _groups(task, reading, order, steps)
         symbols = bool(self.config.symbols)
         drawn = x.clone()
-        drawn[~task.source] = 0
         with torch.no_grad():
             for step in range(count):
                 now = group == step  # (B, L)

@@ -151,7 +151,7 @@ def train(
         return None
     model, prepared, history = trained
     began = time.monotonic()
-    metrics = evaluation.measure(model, prepared, recipe.evaluate, progress)
+    metrics = evaluation.measure(model, prepared, recipe.evaluate)
     folder = runs.save_run(
         root,
         recipe.name,
@@ -184,7 +184,6 @@ def train_model(
     minutes: float | None = None,
     progress: bool = False,
     device: str | None = None,
-    label: str = "",
     resume: bool = True,
 ) -> tuple[torch.nn.Module, Prepared, list[dict[str, float]]] | None:
     """A trained model, its data and its history; None if the time was over before."""
@@ -205,6 +204,6 @@ def train_model(
         folder=work,
         minutes=minutes,
         progress=progress,
-        label=label or recipe.name,
+        label=recipe.name,
     )
     return (model, prepared, history) if done else None

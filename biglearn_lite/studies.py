@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -101,7 +102,7 @@ def _check(recipe: Recipe, jobs: int) -> None:
             f"A study needs at least 1 seed and 1 job, got {recipe.study.seeds} and "
             f"{jobs}."
         )
-    if _kept(recipe)[0] not in variants:
+    if recipe.study.kept not in variants:
         raise ValueError(
             f"study.keep is one of {list(variants)}, got {recipe.study.keep!r}."
         )
@@ -114,7 +115,7 @@ def _check(recipe: Recipe, jobs: int) -> None:
 
 def _kept(recipe: Recipe) -> Member:
     """The member whose weights are recorded."""
-    return recipe.study.keep or next(iter(recipe.study.variants)), 0
+    return recipe.study.kept, 0
 
 
 def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
@@ -205,7 +206,7 @@ def run_member(
     variant, seed = member
     base = read_recipe(name, profile, changes)
     recipe = _variant(name, base, variant)
-    folder = work / f"{_slug(variant)}-{seed}"
+    folder = _folder(work, member)
     trained = train_model(recipe, seed, folder, minutes)
     if trained is None:  # its checkpoint waits
         return
@@ -223,7 +224,7 @@ def run_member(
         "cuda": prepared.batches.data.is_cuda,
     }
     write_atomically(_file(work, member, "json"), json.dumps(runs._plain(record)))
-    _remove(folder)
+    shutil.rmtree(folder)
 
 
 def _clear(work: Path, members: list[Member]) -> None:
@@ -231,19 +232,19 @@ def _clear(work: Path, members: list[Member]) -> None:
     for member in members:
         for suffix in ("json", "safetensors"):
             _file(work, member, suffix).unlink(missing_ok=True)
-        _remove(work / f"{_slug(member[0])}-{member[1]}")
+        if (folder := _folder(work, member)).exists():
+            shutil.rmtree(folder)
+
+
+def _folder(work: Path, member: Member) -> Path:
+    """Where a member that is under way keeps its checkpoint."""
+    return work / f"{_slug(member[0])}-{member[1]}"
 
 
 def _file(work: Path, member: Member, suffix: str) -> Path:
-    return work / f"{_slug(member[0])}-{member[1]}.{suffix}"
+    """Where a member that is finished leaves something."""
+    return work / f"{_folder(work, member).name}.{suffix}"
 
 
 def _slug(variant: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in variant)
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    if folder.exists():
-        folder.rmdir()

@@ -113,20 +113,18 @@ class _TaskList(_Preset):
         super().__init__(tasks.length, f"one_of({tasks!r})")
         self._tasks = tasks
 
-    def sample(
-        self,
-        batch: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        observed: Tensor | None = None,
-    ) -> Task:
+    def _prepare(
+        self, batch: int, generator: Any, device: Any, observed: Tensor | None
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
         if observed is not None:
             raise ValueError(
                 "one_of has fixed tasks, so it cannot keep inside what is observed; "
                 "learn from incomplete data with a TaskSampler."
             )
-        available, fresh = self._prepare(batch, generator, device, None)
-        place = (fresh()[:, 0] * len(self._tasks)).long()
+        return super()._prepare(batch, generator, device, None)
+
+    def _draw(self, available: Tensor, noise: Tensor, sizes: Sizes) -> Task:
+        place = (noise[:, 0] * len(self._tasks)).long()
         return self._tasks.to(available.device)[place]
 
     def sample_pair(self, *arguments: Any, **options: Any) -> tuple[Task, Task]:
