@@ -209,7 +209,7 @@ def save_run(
 
 
 def _write_weights(path: Path, model: Any, examples: torch.Tensor | None) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     name = type(model).__name__
     if name not in KINDS:
@@ -222,8 +222,21 @@ def _write_weights(path: Path, model: Any, examples: torch.Tensor | None) -> Non
         tensors = {**tensors, EXAMPLES: examples}
     whole = {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
     metadata = {"model": name, "config": json.dumps(config, sort_keys=True)}
-    save_file(whole, path, metadata=metadata)
-    path.chmod(0o644)  # as the other files: safetensors gives 0600
+    path.write_bytes(_in_one_order(save(whole, metadata=metadata)))
+
+
+def _in_one_order(file: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted by key.
+
+    safetensors keeps metadata in a hash map that every process orders anew, so
+    equal runs would give unequal files. A file is eight bytes that give the length
+    of the header, the header (JSON, padded with spaces), and the tensors.
+    """
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return file[:8] + text.ljust(start - 8) + file[start:]
 
 
 def _replace(folder: Path, temporary: Path) -> None:

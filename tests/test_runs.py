@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from biglearn_lite import GaussianMixture, UniversalMixture, load_run, runs
@@ -48,6 +48,18 @@ def save(folder, model, recipe="digits", profile="cpu", **options):
     return save_run(
         folder, recipe, profile, model, **{"seconds": 1, "seed": 2} | options
     )
+
+
+def test_the_same_run_is_the_same_file(folder, mixture):
+    # safetensors alone writes its metadata in another order each time
+    paths = [save(folder, mixture, recipe=f"again{i}") for i in range(8)]
+    assert len({(path / "weights.safetensors").read_bytes() for path in paths}) == 1
+    save_file(
+        tensors := {"x": torch.eye(3)}, file := folder / "file", {"b": "ä", "a": ""}
+    )
+    ordered = runs._in_one_order(file.read_bytes())
+    assert len(ordered) == file.stat().st_size
+    assert torch.equal(load(ordered)["x"], tensors["x"])
 
 
 def test_mixtures_come_back(folder, mixture):
