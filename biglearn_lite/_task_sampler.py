@@ -85,6 +85,7 @@ class TaskSampler:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         observed: Tensor | None = None,
+        checked: bool = False,
     ) -> Task:
         """Draw a task for each of `batch` rows.
 
@@ -98,11 +99,14 @@ class TaskSampler:
                 inside: the law above holds with the observed tokens in place of all,
                 in the same order, so that a "joint" row asks for all that is observed
                 (its `Task.kind` is marginal if anything is missing).
+            checked: these rows of `observed` passed once. To look at their values
+                again would make a loop wait for its device.
 
         Raises:
             ValueError: if `observed` is not boolean `(B, L)` or has an empty row.
         """
-        available, fresh = self._prepare(batch, generator, device, observed)
+        given = generator, device, observed, checked
+        available, fresh = self._prepare(batch, *given)
         return self._draw(available, fresh(), self._sizes)
 
     def sample_pair(
@@ -131,11 +135,12 @@ class TaskSampler:
         generator: torch.Generator | None,
         device: torch.device | str | None,
         observed: Tensor | None,
+        checked: bool = False,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         """The tokens to choose from, `(B, L)`, and a source of `(B, 3 + L)` noise."""
         shape = (whole("batch", batch, least=0), self.length)
         if observed is not None:
-            observed = observed_mask(observed, shape)
+            observed = observed_mask(observed, shape, checked)
             device = observed.device if device is None else device
         home = device if generator is None else generator.device
         device = home if device is None else device

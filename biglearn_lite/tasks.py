@@ -90,10 +90,16 @@ class _FixedPair(_Preset):
         self._task = task
 
     def _prepare(
-        self, batch: int, generator: Any, device: Any, observed: Tensor | None
+        self,
+        batch: int,
+        generator: Any,
+        device: Any,
+        observed: Tensor | None,
+        checked: bool = False,
     ) -> tuple[Tensor, Callable[[], None]]:
-        available, _ = super()._prepare(batch, generator, device, observed)
-        if observed is not None:  # else there is nothing to check, and no wait
+        given = generator, device, observed, checked
+        available, _ = super()._prepare(batch, *given)
+        if observed is not None and not checked:  # to look is to wait
             require_rows(
                 (self._task.to(available.device).target & available).any(1),
                 "observes none of the target tokens, so this task cannot be shown; "
@@ -114,7 +120,12 @@ class _TaskList(_Preset):
         self._tasks = tasks
 
     def _prepare(
-        self, batch: int, generator: Any, device: Any, observed: Tensor | None
+        self,
+        batch: int,
+        generator: Any,
+        device: Any,
+        observed: Tensor | None,
+        checked: bool = False,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         if observed is not None:
             raise ValueError(

@@ -240,6 +240,8 @@ class _Training:
         self.settings = settings
         self.steps, self.batch = settings.sizes(sampler)
         self.device = next(model.parameters()).device
+        if (known := batches.observed) is not None:  # raises if a row shows no task
+            sampler.sample(len(known), torch.Generator(self.device), observed=known)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.average = Averaged(model, settings.average)
         self.optimisers = Optimisers(
@@ -265,7 +267,7 @@ class _Training:
         """One update; what is kept of it stays on the device."""
         x, observed = self.batches.draw(self.batch, self.generator)  # data, transform
         task = self.sampler.sample(
-            self.batch, self.generator, self.device, observed
+            self.batch, self.generator, self.device, observed, checked=True
         )  # tasks
         with self.half:
             value = self.match(self.model, x, task)  # universal model, matching loss

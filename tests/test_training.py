@@ -537,6 +537,24 @@ def test_no_domain_waits(domain, generator):
     assert few == many
 
 
+@pytest.mark.parametrize(
+    ("law", "complaint"),
+    [
+        (TaskSampler(LENGTH), "Row 7 of observed is empty"),
+        (tasks.classification(LENGTH, [3]), "Row 7 observes none of the target"),
+    ],
+)
+def test_incomplete_rows_are_checked_once(law, complaint):
+    observed = torch.tensor([[True, False, True, True]]).expand(10, 4).clone()
+    data = Batches(torch.zeros(10, LENGTH, dtype=torch.int64), observed=observed)
+    few, many = (waits(data, law, tiny, steps) for steps in (2, 6))
+    assert few == many
+    observed[7] = False
+    observed[7, 0] = "none" in complaint
+    with pytest.raises(ValueError, match=complaint):
+        waits(data, law, tiny, 2)
+
+
 # ------------------------------------------------------------------ bad input
 
 
