@@ -10,6 +10,7 @@ from html import unescape
 import book_records
 import book_site
 import check_pages
+import printed_tables
 import pytest
 import requirements
 import vendor_assets
@@ -224,6 +225,30 @@ def test_figure_has_words(layout, alt):
     from plotly_figures import alternative_text
 
     assert alternative_text({"layout": layout}) == alt
+
+
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [
+        ("name     mean\nbig     1.984\ngpt     2.164", [True]),
+        ("one  two", [False]),
+        ("Two sentences.\nNo  table.\nOne line in three.", [False]),
+        ("holds: a  is 1\nholds: b  is 2", [False]),
+        ("a   1\nb   2\nholds: The sum is 3\nThe end.", [True, False, False]),
+        ("tensor([[1, 2],\n        [3, 4]])", [False]),
+    ],
+)
+def test_printed_tables_are_told_from_sentences(text, tables):
+    parts = printed_tables.split(text)
+    assert [table for _, table in parts] == tables
+    assert "\n".join(part for part, _ in parts) == text
+
+
+def test_a_printed_table_has_a_box_of_its_own(html):
+    page = text_of(html, "book/incomplete-data")
+    boxes = re.findall(r'class="[^"]*bl-table[^"]*".*?</pre>', page, re.DOTALL)
+    assert any("mean imputation" in box for box in boxes)
+    assert not any("holds:" in box for box in boxes)
 
 
 def test_first_sentence_is_prose():

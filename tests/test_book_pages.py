@@ -99,7 +99,8 @@ def test_wide_page_shows_whole_lines(page):
     cut = page.evaluate(
         """() => [...document.querySelectorAll(
              'article mjx-container[display], article .cell_input pre, '
-             + 'article .cell_output .highlight-python pre')]
+             + 'article .cell_output .highlight-python pre, '
+             + 'article .cell_output .bl-table pre')]
           .filter(box => box.scrollWidth > box.clientWidth + 1)
           .map(box => box.closest('.math')?.id || box.textContent.slice(0, 60))"""
     )
