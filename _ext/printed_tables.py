@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 GAP = re.compile(r"\S {2,}\S")  # two columns with room between them
+WIDEST = 79  # what a desk shows of a line; wider ones had better wrap
 
 
 def is_sentence(line: str) -> bool:
@@ -21,9 +22,10 @@ def is_sentence(line: str) -> bool:
 
 
 def is_table(lines: list[str]) -> bool:
-    """Whether most of two lines or more have columns."""
+    """Whether most of two lines or more have columns, and a desk shows them whole."""
     columns = sum(bool(GAP.search(line)) for line in lines)
-    return len(lines) > 1 and 2 * columns > len(lines)
+    fits = max(map(len, lines)) <= WIDEST
+    return fits and len(lines) > 1 and 2 * columns > len(lines)
 
 
 def split(text: str) -> list[tuple[str, bool]]:

@@ -236,6 +236,8 @@ def test_figure_has_words(layout, alt):
         ("holds: a  is 1\nholds: b  is 2", [False]),
         ("a   1\nb   2\nholds: The sum is 3\nThe end.", [True, False, False]),
         ("tensor([[1, 2],\n        [3, 4]])", [False]),
+        (f"a  {'b' * 77}\nc  d", [False]),  # too wide for a desk
+        (f"a  {'b' * 76}\nc  d", [True]),
     ],
 )
 def test_printed_tables_are_told_from_sentences(text, tables):
