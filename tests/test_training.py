@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -156,9 +155,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path):
         "training = { steps = 60, batch = 16, log = 1 }\n"
     )
     command = [sys.executable, "-c", KILLER, str(recipe), str(tmp_path)]
-    # bit for bit on one thread: with two, BLAS may share its work another way
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 2
     whole, killed = (tmp_path / each / "tiny" / "cpu" for each in ("whole", "killed"))
@@ -600,5 +597,5 @@ def test_threads_do_not_change_a_run(two_threads, kind):
             model = AnyConditionalTransformer(sizes)
         return fit(model, data, TaskSampler(16), settings, seed=0)[1]
 
-    first = history()  # any: a busy machine may let BLAS use fewer threads for once
-    assert any(history() == first for _ in range(4))
+    first = history()
+    assert all(history() == first for _ in range(3))
