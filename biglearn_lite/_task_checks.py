@@ -27,13 +27,8 @@ def as_mask(name: str, value: Any) -> Tensor:
     return mask[None] if mask.ndim == 1 else mask
 
 
-def observed_mask(
-    observed: Tensor, shape: tuple[int, int], checked: bool = False
-) -> Tensor:
-    """A boolean mask of this shape with something observed in every row.
-
-    `checked`: the rows are known to be so, and need not be looked at.
-    """
+def observed_mask(observed: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A boolean mask of this shape; what it holds is not looked at."""
     observed = torch.as_tensor(observed)
     if observed.dtype != torch.bool or observed.shape != shape:
         raise ValueError(
@@ -41,9 +36,6 @@ def observed_mask(
             f"{observed.dtype} of shape {tuple(observed.shape)}; give a row for each "
             "sample, True where a token is known, as in `x.isfinite()`."
         )
-    if not checked:
-        complaint = "of observed is empty; a sample without any token shows no task, "
-        require_rows(observed.any(1), complaint + "so drop it.")
     return observed
 
 

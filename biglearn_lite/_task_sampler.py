@@ -9,7 +9,13 @@ from torch import Tensor
 
 from biglearn_lite._counts import Counts, Ratio, share_table
 from biglearn_lite._task import Task
-from biglearn_lite._task_checks import beta_ratio, observed_mask, probability, whole
+from biglearn_lite._task_checks import (
+    beta_ratio,
+    observed_mask,
+    probability,
+    require_rows,
+    whole,
+)
 
 Sizes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -140,7 +146,9 @@ class TaskSampler:
         """The tokens to choose from, `(B, L)`, and a source of `(B, 3 + L)` noise."""
         shape = (whole("batch", batch, least=0), self.length)
         if observed is not None:
-            observed = observed_mask(observed, shape, checked)
+            observed = observed_mask(observed, shape)
+            if not checked:  # to look is to wait for the device
+                self._require(observed)
             device = observed.device if device is None else device
         home = device if generator is None else generator.device
         device = home if device is None else device
@@ -152,6 +160,11 @@ class TaskSampler:
         if observed is None:
             return torch.ones(shape, dtype=torch.bool, device=device), fresh
         return observed.to(device), fresh
+
+    def _require(self, observed: Tensor) -> None:
+        """Raise if a row shows none of these tasks."""
+        complaint = "of observed is empty; a sample without any token shows no task, "
+        require_rows(observed.any(1), complaint + "so drop it.")
 
     def _draw(self, available: Tensor, noise: Tensor, sizes: Sizes) -> Task:
         """Line up the available tokens: the first are `S`, the next `T`."""

@@ -89,23 +89,17 @@ class _FixedPair(_Preset):
         super().__init__(task.length, name)
         self._task = task
 
-    def _prepare(
-        self,
-        batch: int,
-        generator: Any,
-        device: Any,
-        observed: Tensor | None,
-        checked: bool = False,
-    ) -> tuple[Tensor, Callable[[], None]]:
-        given = generator, device, observed, checked
+    def _prepare(self, batch: int, *given: Any) -> tuple[Tensor, Callable[[], None]]:
         available, _ = super()._prepare(batch, *given)
-        if observed is not None and not checked:  # to look is to wait
-            require_rows(
-                (self._task.to(available.device).target & available).any(1),
-                "observes none of the target tokens, so this task cannot be shown; "
-                "drop the row, or learn from it with a TaskSampler.",
-            )
         return available, lambda: None
+
+    def _require(self, observed: Tensor) -> None:
+        super()._require(observed)
+        require_rows(
+            (self._task.to(observed.device).target & observed).any(1),
+            "observes none of the target tokens, so this task cannot be shown; "
+            "drop the row, or learn from it with a TaskSampler.",
+        )
 
     def _draw(self, available: Tensor, noise: None, sizes: Sizes) -> Task:
         task = self._task.to(available.device)
@@ -120,12 +114,7 @@ class _TaskList(_Preset):
         self._tasks = tasks
 
     def _prepare(
-        self,
-        batch: int,
-        generator: Any,
-        device: Any,
-        observed: Tensor | None,
-        checked: bool = False,
+        self, batch: int, generator: Any, device: Any, observed: Any, *checked: Any
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         if observed is not None:
             raise ValueError(
