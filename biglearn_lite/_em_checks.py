@@ -78,7 +78,7 @@ def check_data(data: Any) -> None:
         )
     check_seen(data)
     largest = data.nan_to_num().abs().max().item()
-    if largest**2 > torch.finfo(data.dtype).max / (4 * data[..., 0].numel()):
+    if largest > math.sqrt(torch.finfo(data.dtype).max / (4 * data.numel())):
         raise ValueError(
             f"data must be small enough that their squares can be summed in "
             f"{short(data.dtype)}; the largest is {largest:.3g}. Divide by a constant."

@@ -103,7 +103,7 @@ def expectation_maximization(
     Args:
         data: float32 or float64, `(N, D)` for all replicas or `(R, N, D)`; NaN where
             missing. Rows of which nothing is observed take no part.
-        start: mixtures of batch shape `(R,)` or `()`.
+        start: mixtures of batch shape `(R,)` or `()`. Their covariances are floored.
         plan: which tasks.
         iterations: number of tasks.
         generator: where tasks are drawn from; the same state gives the same result.

@@ -13,7 +13,7 @@ PACKAGE = sorted((ROOT / "biglearn_lite").glob("*.py"))
 FLOORS = [
     {"files", "machine", "tasks", "data", "sources"},
     {"mixtures", "transformer"},
-    {"landscapes", "cooperation", "likelihood", "gan", "multimodal", "text"},
+    {"landscapes", "cooperation", "em", "likelihood", "gan", "multimodal", "text"},
     {"training", "metrics", "questions"},
     {
         "runs",
@@ -52,6 +52,11 @@ BACK_ROOMS = {
     "_likelihood_checks": "likelihood",
     "_views": "landscapes",
     "_basins": "landscapes",
+    "_em_checks": "em",
+    "_em_steps": "em",
+    "_em_tasks": "em",
+    "_em_starts": "em",
+    "_em_estimator": "em",
     "_explore": "figures",
     "_finish": "figures",
     "_paint": "figures",
