@@ -35,10 +35,16 @@ def recorded(
         ValueError: if recipe and run do not belong together.
     """
     from biglearn_lite._prepare import prepare
+    from biglearn_lite.experiments import is_experiment
     from biglearn_lite.recipe import read_recipe
 
     at = "cpu" if profile == "auto" else profile
-    read_recipe(name, at)  # so that a wrong name or profile is told first
+    # so that a wrong name or profile is told first
+    if is_experiment(read_recipe(name, at)):
+        raise ValueError(
+            f"{name} is an experiment with mixtures, not a network to ask; what it "
+            f'found is in load_run("{Path(name).stem}").metrics.'
+        )
     run = _find(Path(name).stem, profile, folder or runs_folder())
     at = run.provenance["profile"]
     recipe = read_recipe(name, at)

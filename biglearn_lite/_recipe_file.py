@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from biglearn_lite.claims import PROFILES, check_profile
+from biglearn_lite.experiments import EXPERIMENTS, DescentPart
 from biglearn_lite.training import Settings
 
 
@@ -21,7 +22,8 @@ class DataPart:
     """What is learned from.
 
     Attributes:
-        name: a dataset of `biglearn data list`.
+        name: a dataset of `biglearn data list`; `"gaussians"` for experiments on
+            mixtures, which make their own data.
         tokens: its domain: symbols, pixels, bits, patches or frequencies.
         size: rows and columns of a patch or block.
         held_out: share of the training set kept for validation while choosing.
@@ -100,13 +102,14 @@ PARTS = {
     "model": ModelPart,
     "training": Settings,
     "evaluate": EvaluatePart,
+    "descent": DescentPart,
     "study": StudyPart,
 }
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run but the seed."""
+    """All that decides a run but the seed; an experiment has no tasks or training."""
 
     name: str
     profile: str
@@ -116,6 +119,7 @@ class Recipe:
     model: ModelPart
     training: Settings
     evaluate: EvaluatePart
+    descent: DescentPart
     study: StudyPart
     text: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -198,7 +202,22 @@ def _changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _parts(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {part: _part(part, _table(part, table.get(part, {}))) for part in PARTS}
+    given = {part: _table(part, table.get(part, {})) for part in PARTS}
+    kind = given["model"].get("kind")
+    without = [each for each in EXPERIMENTS if each != kind]
+    without += UNUSED if kind in EXPERIMENTS else ()
+    for part in without:
+        _check_keys(part, given[part])
+        if given[part]:
+            raise ValueError(
+                f"A recipe whose model.kind is {kind!r} has no part {part!r}; leave "
+                "it out."
+            )
+    unused = set(without) & set(UNUSED)
+    return {p: None if p in unused else _part(p, given[p]) for p in PARTS}
+
+
+UNUSED = ("tasks", "training", "evaluate")  # by experiments
 
 
 def _check_variant(table: Mapping[str, Any], name: str, changes: Any) -> None:
@@ -210,7 +229,7 @@ def _check_variant(table: Mapping[str, Any], name: str, changes: Any) -> None:
 
 
 # values of these are tables with keys of their own
-OPEN = ("tasks.arguments", "study.variants")
+OPEN = ("tasks.arguments", "descent.schedule", "study.variants")
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -238,11 +257,15 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     table[part] = {**before, name: value}
 
 
-def _part(part: str, values: Mapping[str, Any]) -> Any:
+def _check_keys(part: str, values: Mapping[str, Any]) -> None:
     known = [each.name for each in dataclasses.fields(PARTS[part])]
     for key in values:
         if key not in known:
             _refuse(f"{part}.{key}", [f"{part}.{each}" for each in known])
+
+
+def _part(part: str, values: Mapping[str, Any]) -> Any:
+    _check_keys(part, values)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     hints = typing.get_type_hints(PARTS[part])
     for key, value in values.items():

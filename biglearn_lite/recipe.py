@@ -14,6 +14,7 @@ from biglearn_lite import evaluation, runs, tasks
 from biglearn_lite._checkpoint import CHECKPOINT, seconds_spent
 from biglearn_lite._prepare import Prepared, prepare
 from biglearn_lite._recipe_file import Recipe, read_recipe, recipe_names
+from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder
 from biglearn_lite.likelihood import (
     AnyConditionalSizes,
@@ -144,6 +145,8 @@ def train(
         ValueError: if the recipe does not fit, or the checkpoint cannot be used.
         TrainingError: if the loss is no longer finite.
     """
+    if is_experiment(recipe):
+        return _record_experiment(recipe, seed, root)
     work = Path(root) / ".work" / recipe.name / recipe.profile
     make_folder(work)
     trained = train_model(recipe, seed, work, minutes, progress, device, resume=resume)
@@ -167,6 +170,23 @@ def train(
     )
     clear_work(work)
     return folder
+
+
+def _record_experiment(recipe: Recipe, seed: int, root: str | Path) -> Path:
+    """Run an experiment as a whole and record it."""
+    began = time.monotonic()
+    outcome = run_experiment(recipe, seed)
+    return runs.save_run(
+        root,
+        recipe.name,
+        recipe.profile,
+        outcome.model,
+        seconds=time.monotonic() - began,
+        seed=seed,
+        history=outcome.history,
+        metrics=outcome.metrics,
+        recipe_text=recipe.text,
+    )
 
 
 def clear_work(work: Path) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from biglearn_lite import runs
 from biglearn_lite._checkpoint import seconds_spent
+from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder, write_atomically
 from biglearn_lite.recipe import Recipe, read_recipe, train_model
 
@@ -126,7 +127,9 @@ def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
 
 def _made_with(recipe: Recipe) -> str:
     """All that decides a member but its seed."""
-    parts = recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate
+    parts = (recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate)
+    if is_experiment(recipe):
+        parts = (recipe.data, recipe.model, getattr(recipe, recipe.model.kind))
     return repr(parts)
 
 
@@ -200,31 +203,59 @@ def run_member(
     """Train one variant with one seed, and write down what came out."""
     import torch
 
+    torch.set_num_threads(1)
+    base = read_recipe(name, profile, changes)
+    recipe = _variant(name, base, member[0])
+    find = _experiment if is_experiment(recipe) else _training
+    found = find(recipe, member, work, minutes, member == _kept(base))
+    if found is None:  # its checkpoint waits
+        return
+    record = {**found, "made_with": _made_with(recipe)}
+    write_atomically(_file(work, member, "json"), json.dumps(runs._plain(record)))
+    if (folder := _folder(work, member)).exists():
+        shutil.rmtree(folder)
+
+
+Found = dict[str, Any]
+
+
+def _experiment(
+    recipe: Recipe, member: Member, work: Path, minutes: float | None, keep: bool
+) -> Found | None:
+    """A member that is an experiment: minutes at most, so it is not interrupted."""
+    if minutes == 0:
+        return None
+    began = time.monotonic()
+    outcome = run_experiment(recipe, member[1])
+    if keep:
+        runs._write_weights(_file(work, member, "safetensors"), outcome.model, None)
+    seconds = time.monotonic() - began
+    parts = {"metrics": outcome.metrics, "history": outcome.history}
+    return {**parts, "seconds": seconds, "cuda": False}
+
+
+def _training(
+    recipe: Recipe, member: Member, work: Path, minutes: float | None, keep: bool
+) -> Found | None:
+    """A member that is trained and then measured; None if the time was over."""
     from biglearn_lite import evaluation
 
-    torch.set_num_threads(1)
-    variant, seed = member
-    base = read_recipe(name, profile, changes)
-    recipe = _variant(name, base, variant)
     folder = _folder(work, member)
-    trained = train_model(recipe, seed, folder, minutes)
-    if trained is None:  # its checkpoint waits
-        return
+    trained = train_model(recipe, member[1], folder, minutes)
+    if trained is None:
+        return None
     model, prepared, history = trained
     began = time.monotonic()
     metrics = evaluation.measure(model, prepared, recipe.evaluate)
-    if member == _kept(base):
+    if keep:
         path = _file(work, member, "safetensors")
         runs._write_weights(path, model.cpu(), prepared.examples)
-    record: dict[str, Any] = {
+    return {
         "metrics": metrics,
         "history": history,
         "seconds": seconds_spent(folder) + time.monotonic() - began,
-        "made_with": _made_with(recipe),
         "cuda": prepared.batches.data.is_cuda,
     }
-    write_atomically(_file(work, member, "json"), json.dumps(runs._plain(record)))
-    shutil.rmtree(folder)
 
 
 def _clear(work: Path, members: list[Member]) -> None:

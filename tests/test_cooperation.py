@@ -345,7 +345,8 @@ def test_what_is_not_learned_stays():
 def test_a_single_start_gives_a_single_mixture():
     start = random_mixture(3)
     end = descend(random_mixture(4), start, Schedule(), 10, generator())
-    assert end.batch_shape == () and end.means.dtype == F64
+    assert end.batch_shape == ()
+    assert end.means.dtype == F64
 
 
 def test_clip_limits_the_step():
@@ -536,8 +537,8 @@ def test_bad_arguments_of_descend():
         descend(target, start, Schedule(), -1)
     with pytest.raises(ValueError, match="must leave at least one"):
         descend(target, start, Schedule(targets=2), 1)
+    space = co.grid_mixture(2, dim=3)
     with pytest.raises(ValueError, match="turn a plane"):
-        space = co.grid_mixture(2, dim=3)
         descend(space, co.corner_start(1, 8, 3), Schedule(axes=30.0), 1)
     assert torch.equal(descend(target, start, Schedule(), 0).means, start.means)
 

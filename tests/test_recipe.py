@@ -12,6 +12,7 @@ from biglearn_lite._images import dequantize
 from biglearn_lite._prepare import fill_with_mean, hide, prepare
 from biglearn_lite._recipe_file import PARTS, DataPart
 from biglearn_lite.claims import PROFILES
+from biglearn_lite.experiments import is_experiment
 from biglearn_lite.recipe import (
     PRESETS,
     build_model,
@@ -67,6 +68,8 @@ def test_shipped_recipes(name, profile):
     if profile == "smoke":
         for variant in recipe.study.variants.values():
             changed = read_recipe(name, profile, dict(variant))
+            if is_experiment(changed):
+                continue
             assert build_sampler(changed, 9).length == 9
 
 

@@ -18,6 +18,7 @@ FLOORS = [
     {
         "runs",
         "recipe",
+        "experiments",
         "studies",
         "evaluation",
         "figures",
@@ -50,6 +51,8 @@ BACK_ROOMS = {
     "_sums": "data",
     "_heads": "likelihood",
     "_likelihood_checks": "likelihood",
+    "_descent": "cooperation",
+    "_schedule": "cooperation",
     "_views": "landscapes",
     "_basins": "landscapes",
     "_em_checks": "em",
