@@ -50,6 +50,14 @@ class Law:
         """The law whose covariances are `times` as large."""
         return Law(self.log_weights, self.means, self.factors * math.sqrt(times))
 
+    def split(self, count: int) -> list[Law]:
+        """The replicas in `count` nearly equal parts."""
+        weights = self.log_weights.expand(len(self.means), -1)
+        parts = (
+            each.tensor_split(count) for each in (weights, self.means, self.factors)
+        )
+        return [Law(*each) for each in zip(*parts, strict=True)]
+
     def view(self, A: Tensor | None) -> View:
         """The law of y = A x, to be evaluated; A is (n, m, D), or None: y = x."""
         if A is None:

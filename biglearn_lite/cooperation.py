@@ -11,15 +11,16 @@ BigLearn-EM, the same idea under forward KL, is in the module `em`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from biglearn_lite._descent import Law, conditional_gradient, path_gradient
-from biglearn_lite._draws import draw_component, normal
-from biglearn_lite._schedule import Moment, Schedule
+from biglearn_lite._descent import Law
+from biglearn_lite._draws import normal
+from biglearn_lite._schedule import Schedule
+from biglearn_lite._stays import Team, draw_stay, follow, workers
 from biglearn_lite._task_checks import whole
 from biglearn_lite.mixtures import GaussianMixture
 
@@ -72,22 +73,24 @@ def descend(
     """
     p, q = _laws(target, start)
     schedule.check_dims(target.dim)
+    parts = p.split(workers(p.means))
     steps, every = whole("steps", steps, least=0), whole("every", every, least=1)
     step, seen = 0, -1
-    with torch.no_grad():
+    with torch.no_grad(), Team(len(parts)) as team:
         while step < steps:
             if watch is not None and step // every > seen:
                 seen = step // every
-                watch(step, _mixture(p, start))
+                watch(step, _mixture(parts, start))
             now = schedule.at(step / steps)
-            stay = min(now.dwell, steps - step)
-            _stay(p, q.blurred(now.blur), now, stay, schedule, generator)
-            step += stay
-            if step // 1000 > (step - stay) // 1000 or step == steps:
-                _check_finite(p, step)
+            blurred, length = q.blurred(now.blur), min(now.dwell, steps - step)
+            stay = draw_stay(p.means, blurred, now, length, schedule, generator)
+            team.run(parts, partial(follow, q=blurred, stay=stay, schedule=schedule))
+            step += length
+            if step // 1000 > (step - length) // 1000 or step == steps:
+                _check_finite(parts, step)
     if watch is not None:
-        watch(steps, _mixture(p, start))
-    return _mixture(p, start)
+        watch(steps, _mixture(parts, start))
+    return _mixture(parts, start)
 
 
 def modes_found(
@@ -177,97 +180,6 @@ def corner_start(
     return GaussianMixture(weights, corner + 0.1 * noise, eye)
 
 
-# ------------------------------------------------------------------------- a stay
-
-
-def _stay(
-    p: Law,
-    q: Law,
-    now: Moment,
-    steps: int,
-    schedule: Schedule,
-    generator: torch.Generator | None,
-) -> None:
-    """Some steps on one task; p moves in place."""
-    n, K, D = p.means.shape
-    M = max(1, schedule.batch // K)
-    kind = now.kind(float(_uniform(1, p.means, generator)))
-    if kind == "joint" or D == 1:
-        view = q.view(None)
-        for noise in normal((steps, n, D, K, M), p.means, generator):
-            _move(p, path_gradient(p, view, None, noise), now.rate, schedule)
-        return
-    A, m = _transform(p.means, schedule, generator)
-    if kind == "marginal":
-        A = A[:, :m]
-        view = q.view(A)
-        for noise in normal((steps, n, D, K, M), p.means, generator):
-            _move(p, path_gradient(p, view, A, noise), now.rate, schedule)
-        return
-    view, sources = q.view(None), _sources(q, A[:, m:], steps, M, generator)
-    noises = normal((steps, n, K, m, M), p.means, generator)
-    for y_s, noise in zip(sources, noises, strict=True):
-        _move(p, conditional_gradient(p, view, A, y_s, noise), now.rate, schedule)
-
-
-def _transform(
-    like: Tensor, schedule: Schedule, generator: torch.Generator | None
-) -> tuple[Tensor, int]:
-    """A of every replica, (n, D, D), whose first m rows are the target."""
-    n, _, D = like.shape
-    m = schedule.targets
-    if m is None:
-        m = 1 + int(_uniform(1, like, generator) * (D - 1)) if D > 2 else 1
-    if schedule.axes == "turned":
-        return haar(n, D, like, generator), m
-    if schedule.axes == "own":
-        order = _uniform((n, D), like, generator).argsort(-1)
-        return torch.eye(D).to(like)[order], m
-    t = math.radians(schedule.axes)
-    turn = [[math.cos(t), math.sin(t)], [-math.sin(t), math.cos(t)]]
-    return torch.tensor(turn).to(like).expand(n, 2, 2), m
-
-
-def haar(n: int, dim: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Orthogonal matrices without a preferred direction: (n, D, D).
-
-    The QR decomposition of a normal matrix, with signs that make it unique (Mezzadri,
-    How to generate random matrices from the classical compact groups, 2007).
-    """
-    Q, R = torch.linalg.qr(normal((n, dim, dim), like, generator))
-    return Q * R.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
-
-
-def _sources(
-    q: Law, A: Tensor, steps: int, M: int, generator: torch.Generator | None
-) -> Tensor:
-    """Values of y_S of data, drawn anew for each step: (steps, n, s, M)."""
-    n = len(A)
-    k = draw_component(q.log_weights[0].expand(steps * n * M, -1), generator)
-    noise = normal((len(k), q.means.shape[-1]), q.means, generator)
-    x = q.means[0, k] + (q.factors[0, k] @ noise.unsqueeze(-1)).squeeze(-1)
-    return A @ x.view(steps, n, M, -1).mT
-
-
-def _move(
-    p: Law, gradient: tuple[Tensor, Tensor], rate: float, schedule: Schedule
-) -> None:
-    """One SGD step, on the means and on the factors with logarithms as diagonals."""
-    means, factors = gradient
-    if schedule.clip is not None:
-        size = (means.square().sum(-1) + factors.square().sum((-2, -1))).sqrt()
-        size = size.unsqueeze(-1) * means.shape[1]
-        scale = schedule.clip / size.clamp_min(schedule.clip)  # (n, K, 1)
-        means, factors = means * scale, factors * scale.unsqueeze(-1)
-    if "means" in schedule.learn:
-        p.means = p.means - rate * means
-    if "covariances" in schedule.learn:
-        before = p.factors.diagonal(dim1=-2, dim2=-1)
-        slope = factors.diagonal(dim1=-2, dim2=-1) * before  # in the logarithm
-        p.factors = p.factors - rate * factors
-        p.factors.diagonal(dim1=-2, dim2=-1).copy_(before * (-rate * slope).exp())
-
-
 # ------------------------------------------------------------------------- checks
 
 
@@ -299,27 +211,20 @@ def _like(mixture: GaussianMixture, like: Tensor) -> GaussianMixture:
     return GaussianMixture(*(each.to(like) for each in parts), validate=False)
 
 
-def _mixture(p: Law, start: GaussianMixture) -> GaussianMixture:
+def _mixture(parts: list[Law], start: GaussianMixture) -> GaussianMixture:
     """The replicas as a mixture of the batch shape of the start."""
-    means, covariances = p.means, p.covariances
+    means = torch.cat([p.means for p in parts])
+    covariances = torch.cat([p.covariances for p in parts])
     if not start.batch_shape:
         means, covariances = means[0], covariances[0]
     return GaussianMixture(start.weights, means, covariances, validate=False)
 
 
-def _check_finite(p: Law, step: int) -> None:
-    good = p.means.isfinite().all(-1) & p.factors.isfinite().all(-1).all(-1)  # (n, K)
-    if not good.all():
-        bad = (~good.all(-1)).nonzero()[:, 0].tolist()
+def _check_finite(parts: list[Law], step: int) -> None:
+    sums = torch.cat([p.means.sum((1, 2)) + p.factors.sum((1, 2, 3)) for p in parts])
+    if not sums.isfinite().all():
+        bad = (~sums.isfinite()).nonzero()[:, 0].tolist()
         raise FloatingPointError(
             f"Replicas {bad} are no longer finite at step {step}: the steps are too "
             "large. Lower the schedule's rate, or set its clip (try 10)."
         )
-
-
-def _uniform(
-    shape: int | tuple[int, ...], like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    device = generator.device if generator is not None else like.device
-    drawn = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
-    return drawn.to(like.device)

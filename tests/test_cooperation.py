@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from biglearn_lite import cooperation as co
 from biglearn_lite._descent import Law, conditional_gradient, path_gradient
 from biglearn_lite._schedule import value_at
+from biglearn_lite._stays import haar
 from biglearn_lite.cooperation import Schedule, descend, modes_found, reverse_kl
 from biglearn_lite.landscapes import kl_point
 from biglearn_lite.mixtures import GaussianMixture
@@ -217,7 +218,7 @@ def _transported(moving, still, k, e):
 @pytest.mark.parametrize(("D", "m"), [(2, None), (2, 1), (3, None), (3, 1), (3, 2)])
 def test_batched_path_gradient_agrees_with_the_twin(D, m):
     p, q = random_mixture(7, D=D, batch=(4,)), random_mixture(8, D=D)
-    A = None if m is None else co.haar(4, D, p.means, generator(1))[:, :m]
+    A = None if m is None else haar(4, D, p.means, generator(1))[:, :m]
     noise = normal(4, D, 3, 5)
     view = Law.of(q).view(A)
     found = path_gradient(Law.of(p), view, A, noise)
@@ -231,7 +232,7 @@ def test_batched_path_gradient_agrees_with_the_twin(D, m):
 @pytest.mark.parametrize(("D", "m"), [(2, 1), (3, 1), (3, 2), (4, 2)])
 def test_batched_conditional_gradient_agrees_with_the_twin(D, m):
     p, q = random_mixture(7, D=D, batch=(3,)), random_mixture(8, D=D)
-    A = co.haar(3, D, p.means, generator(1))
+    A = haar(3, D, p.means, generator(1))
     sources, noise = normal(3, D - m, 4, seed=9), normal(3, 3, m, 4)
     found = conditional_gradient(Law.of(p), Law.of(q).view(None), A, sources, noise)
     for i in range(3):
@@ -245,7 +246,7 @@ def test_conditional_draws_follow_the_conditional_law():
     """y_T of a component, over many draws, has its conditional mean and covariance."""
     from biglearn_lite._descent import _Given
 
-    p, A = random_mixture(7, D=3), co.haar(1, 3, P.means, generator(1))
+    p, A = random_mixture(7, D=3), haar(1, 3, P.means, generator(1))
     source = torch.tensor([[[0.4]]], dtype=F64).expand(1, 1, 40_000)
     drawn = _Given(Law.of(p), A, source, normal(1, 3, 2, 40_000))
     exact = p.transform(A[0]).conditional([2], source[0, :, 0])
@@ -264,7 +265,7 @@ def test_conditional_draws_follow_the_conditional_law():
 def test_at_the_truth_every_estimate_is_zero(seed, D, K):
     """Not only in the mean: this is what the path derivative is for."""
     q = random_mixture(seed, K=K, D=D)
-    law, A = Law.of(q), co.haar(1, D, q.means, generator(seed))
+    law, A = Law.of(q), haar(1, D, q.means, generator(seed))
     m = D - 1
     found = (
         *path_gradient(law, law.view(None), None, normal(1, D, K, 3)),
@@ -278,7 +279,7 @@ def test_at_the_truth_every_estimate_is_zero(seed, D, K):
 
 
 def test_haar_matrices_are_orthogonal_and_have_no_preferred_direction():
-    A = co.haar(20_000, 3, P.means, generator())
+    A = haar(20_000, 3, P.means, generator())
     torch.testing.assert_close(A @ A.mT, torch.eye(3, dtype=F64).expand_as(A))
     assert A.mean(0).abs().max() < 0.02  # QR alone prefers a negative diagonal
     assert (A.square().mean(0) - 1 / 3).abs().max() < 0.02
@@ -294,6 +295,21 @@ def test_replicas_do_not_touch_each_other():
     end = descend(target, start, Schedule(), 40, generator())
     assert (end.means[0] - target.means).abs().max() < 1e-3
     assert (end.means[1] - start.means[1]).abs().max() > 0.1
+
+
+def test_threads_share_the_replicas_and_change_nothing():
+    target, start = co.grid_mixture(), co.corner_start(17, 25, 2, generator(4))
+    mixed = Schedule(joint=1, marginal=1, conditional=1, clip=10, dwell=5)
+    before, ends = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            ends.append(descend(target, start, mixed, 60, generator(1)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(ends[0].means, ends[1].means)
+    torch.testing.assert_close(ends[0].covariances, ends[1].covariances)
 
 
 def test_turning_the_world_turns_the_descent():

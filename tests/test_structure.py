@@ -53,6 +53,7 @@ BACK_ROOMS = {
     "_likelihood_checks": "likelihood",
     "_descent": "cooperation",
     "_schedule": "cooperation",
+    "_stays": "cooperation",
     "_views": "landscapes",
     "_basins": "landscapes",
     "_em_checks": "em",
@@ -66,6 +67,7 @@ BACK_ROOMS = {
     "_checkers": "check",
     "_check_model": "check",
     "_check_practice": "check",
+    "_check_cooperation": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
 
