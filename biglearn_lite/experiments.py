@@ -44,6 +44,8 @@ class DescentPart:
     Attributes:
         replicas: of one seed.
         steps: SGD steps of each.
+        share: of the steps that are taken, with the whole schedule in them; for
+            variants that need fewer.
         marks: times at which modes are counted, spread evenly.
         snapshots: of them, how many are kept as pictures of the first replica.
         target: `"grid"`: `side ** dim` Gaussians `spacing` apart; `"scatter"`:
@@ -57,6 +59,7 @@ class DescentPart:
 
     replicas: int = 16
     steps: int = 200_000
+    share: float = 1.0
     marks: int = 100
     snapshots: int = 25
     target: str = "grid"
@@ -79,6 +82,10 @@ class DescentPart:
                 raise ValueError(
                     f"descent.{name} is {value} or more, got {getattr(self, name)}."
                 )
+        if not 0 < self.share <= 1:
+            raise ValueError(
+                f"descent.share is above 0 and at most 1, got {self.share}."
+            )
         if not self.uneven >= 1:
             raise ValueError(f"descent.uneven is 1 or more, got {self.uneven}.")
         self.read_schedule()
@@ -120,6 +127,7 @@ def run_descent(recipe: Recipe, seed: int) -> Outcome:
         part.replicas, target.n_components, part.dim, generator=generator
     )
     steps, modes, pictures = [], [], []
+    length = max(1, round(part.steps * part.share))
     every = max(1, part.steps // part.marks)
 
     def watch(step: int, mixture: GaussianMixture) -> None:
@@ -131,7 +139,7 @@ def run_descent(recipe: Recipe, seed: int) -> Outcome:
         target,
         start,
         part.read_schedule(),
-        part.steps,
+        length,
         generator,
         watch=watch,
         every=every,

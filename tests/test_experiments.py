@@ -78,6 +78,11 @@ def test_the_seed_decides_everything(written):
     assert not torch.equal(ends[0], ends[2])
 
 
+def test_a_share_of_the_steps(written):
+    recipe = read_recipe(written(TINY), changes={"descent.share": 0.5})
+    assert run_experiment(recipe, 0).metrics["steps"] == [0, 20]
+
+
 def test_a_study_of_experiments_stops_and_goes_on(written, tmp_path):
     path = written(TINY + STUDY)
     recipe = read_recipe(path)
@@ -151,6 +156,7 @@ def test_uneven_weights():
         ("tasks.law = 'prefix'", "has no part 'tasks'"),
         ("descent.target = 'ring'", "descent.target is"),
         ("descent.replicas = 0", "descent.replicas is 1 or more"),
+        ("descent.share = 0.0", "descent.share is above 0"),
         ("descent.uneven = 0.5", "descent.uneven is 1 or more"),
         ("descent.schedule = { speed = 3 }", "descent.schedule does not fit"),
         ("descent.schedule = { rate = -1 }", "rate is positive"),
