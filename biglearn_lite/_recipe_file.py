@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from biglearn_lite.claims import PROFILES, check_profile
+from biglearn_lite.em_experiments import ClusteringPart, EMPart
 from biglearn_lite.experiments import EXPERIMENTS, DescentPart
 from biglearn_lite.training import Settings
 
@@ -103,6 +104,8 @@ PARTS = {
     "training": Settings,
     "evaluate": EvaluatePart,
     "descent": DescentPart,
+    "em": EMPart,
+    "clustering": ClusteringPart,
     "study": StudyPart,
 }
 
@@ -120,6 +123,8 @@ class Recipe:
     training: Settings
     evaluate: EvaluatePart
     descent: DescentPart
+    em: EMPart
+    clustering: ClusteringPart
     study: StudyPart
     text: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -229,7 +234,14 @@ def _check_variant(table: Mapping[str, Any], name: str, changes: Any) -> None:
 
 
 # values of these are tables with keys of their own
-OPEN = ("tasks.arguments", "descent.schedule", "study.variants")
+OPEN = (
+    "tasks.arguments",
+    "descent.schedule",
+    "em.plan",
+    "em.polish",
+    "clustering.plan",
+    "study.variants",
+)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
