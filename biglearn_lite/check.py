@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from biglearn_lite import _check_model, _check_practice  # noqa: F401 (they register)
+from biglearn_lite import (  # noqa: F401 (they register)
+    _check_cooperation,
+    _check_model,
+    _check_practice,
+)
 from biglearn_lite._checkers import CHECKERS, exercise, near
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from answers_cooperation import ANSWERS as COOPERATION
 from answers_model import ANSWERS as MODEL
 from answers_practice import ANSWERS as PRACTICE
 
@@ -133,7 +134,7 @@ ANSWERS = {
     "local-optima/valley": ([1, 1.0], [1.9, 0, 2, True, "1"]),
     "local-optima/clouds": ([math.log(3)], [math.log(2), 1.1, "1.0986"]),
 }
-ANSWERS |= MODEL | PRACTICE
+ANSWERS |= MODEL | PRACTICE | COOPERATION
 
 
 def test_every_exercise_has_answers_here():
