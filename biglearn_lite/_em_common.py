@@ -37,10 +37,12 @@ def scikit_mixture(
     """scikit-learn's mixture, as its users would take it."""
     from sklearn.mixture import GaussianMixture as Theirs
 
+    # k-means++ gives each component one row; a tied covariance is then that of all the
+    # data, from which EM hardly moves, so the tied mixture starts at k-means itself
     return Theirs(
         k,
         covariance_type=covariance,
-        init_params="k-means++",
+        init_params="kmeans" if covariance == "tied" else "k-means++",
         max_iter=steps,
         n_init=n_init,
         reg_covar=floor,
