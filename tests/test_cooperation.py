@@ -375,6 +375,26 @@ def test_clip_limits_the_step():
     assert step.max() > 0.4 / 25  # the start is far away, so the limit is reached
 
 
+def test_the_diagonal_moves_in_its_logarithm():
+    """One step against autograd in the parameters that SGD is said to work on."""
+    target, rate = random_mixture(8), 0.05
+    start = random_mixture(7, batch=(1,))
+    schedule = Schedule(joint=1.0, marginal=0.0, rate=rate, batch=15)
+    g = generator(3)
+    end = descend(target, start, schedule, 1, g)
+    g = generator(3)
+    torch.rand(1, generator=g, dtype=F64)  # the kind of task
+    noise = torch.randn(1, 1, 2, 3, 5, generator=g, dtype=F64)[0, 0]
+    one = GaussianMixture(start.weights[0], start.means[0], start.covariances[0])
+    slope = twin_path(one, target, None, noise)[1].tril()
+    factors = torch.linalg.cholesky(one.covariances)
+    before = factors.diagonal(dim1=-2, dim2=-1)
+    log_slope = slope.diagonal(dim1=-2, dim2=-1) * before
+    moved = (factors - rate * slope).tril(-1)
+    moved = moved + torch.diag_embed((before.log() - rate * log_slope).exp())
+    torch.testing.assert_close(end.covariances[0], moved @ moved.mT)
+
+
 def test_watch_sees_beginning_stays_and_end():
     seen = []
     target, start = co.grid_mixture(), co.corner_start(2, 25, 2, generator())
