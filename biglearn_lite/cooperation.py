@@ -96,7 +96,7 @@ def descend(
 def modes_found(
     mixture: GaussianMixture, centres: Tensor, radius: float = 0.3
 ) -> Tensor:
-    """How many centres have the mean of a component within `radius`: int64 (*batch).
+    """How many centres have the mean of a component within `radius`: int64 `(*batch)`.
 
     Args:
         mixture: of any batch shape; components of weight zero do not count.
@@ -125,7 +125,7 @@ def reverse_kl(
     n: int = 20_000,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """KL[p || q] in nats, estimated from samples of p: (*batch).
+    """KL[p || q] in nats, estimated from samples of p: `(*batch)`.
 
     Every component gets an equal number of the `n` samples, weighted by its weight.
 

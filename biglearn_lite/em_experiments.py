@@ -238,14 +238,17 @@ def _fit_scikit(
     part: EMPart, train: Tensor, film: Film, generator: torch.Generator
 ) -> GaussianMixture:
     """One replica after another; only the end is looked at."""
+    from threadpoolctl import threadpool_limits
+
     k = part.side**2
     seeds = torch.randint(2**31 - 1, (part.replicas,), generator=generator).tolist()
     ends = [
         scikit_mixture(k, seed, part.iterations, part.n_init, 1e-5, part.covariance)
         for seed in seeds
     ]
-    for end, x in zip(ends, train.double().numpy(), strict=True):
-        end.fit(x)
+    with threadpool_limits(1):  # as all others: processor seconds are compared
+        for end, x in zip(ends, train.double().numpy(), strict=True):
+            end.fit(x)
     weights, means, covariances = (
         torch.from_numpy(np.stack([getattr(end, name) for end in ends])).to(train)
         for name in ("weights_", "means_", "covariances_")
