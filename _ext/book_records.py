@@ -59,7 +59,7 @@ def read_chapter(root: Path, document: str) -> Chapter | None:
         for kind in ("markdown", "code")
     )
     datasets = re.findall(r"\bload\(\s*['\"](\w+)['\"]", code)
-    runs = re.findall(r"\bload_run\(\s*['\"]([\w-]+)['\"]", code)
+    runs = re.findall(r"\b(?:load_run|recorded)\(\s*['\"]([\w-]+)['\"]", code)
     about = promises(text) or first_sentence(text)
     return Chapter(document, about, unique(datasets), unique(runs))
 

@@ -71,6 +71,7 @@ BACK_ROOMS = {
     "_check_model": "check",
     "_check_practice": "check",
     "_check_cooperation": "check",
+    "_check_em": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
 
