@@ -110,10 +110,12 @@ def train(
 
 def _list_recipes() -> None:
     """Name and purpose of every recipe, without waiting for torch."""
-    folder = Path(__file__).parent / "recipes"
-    for path in sorted(folder.glob("*.toml")):
+    paths = (Path(__file__).parent / "recipes").glob("*.toml")
+    paths = sorted(paths, key=lambda path: path.stem)
+    width = max(len(path.stem) for path in paths) + 2
+    for path in paths:
         about = tomllib.loads(path.read_text("utf-8")).get("about", "")
-        print(f"{path.stem:<18}{about}")
+        print(f"{path.stem:<{width}}{about}")
 
 
 def _changes(pairs: list[str] | None) -> dict[str, Any]:

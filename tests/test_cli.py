@@ -347,3 +347,10 @@ def test_digits_from_training_to_completion(trained, biglearn, tmp_path):
     Path(path).write_text(DIGITS.replace("[4, 2]", "[2, 2]"))
     code, _, err = biglearn("sample", path)
     assert (code, "train it again" in err) == (2, True)
+
+
+def test_the_list_has_every_recipe_in_its_first_column(biglearn):
+    from biglearn_lite.recipe import recipe_names
+
+    _, out, _ = biglearn("train", "--list")
+    assert [line.split()[0] for line in out.splitlines()] == recipe_names()
