@@ -29,7 +29,8 @@ class Domain:
     """Tokens of one kind of data.
 
     Attributes:
-        name: `"symbols"`, `"pixels"`, `"bits"`, `"patches"` or `"frequencies"`.
+        name: `"symbols"`, `"pixels"`, `"bits"`, `"scaled"`, `"patches"` or
+            `"frequencies"`.
         length: `L`.
         symbols: `V`, or 0.
         values: `P`, or 0.
@@ -65,7 +66,8 @@ def image_domain(
 
     Args:
         name: `"pixels"` (a symbol a pixel), `"bits"` (black and white; a symbol a
-            patch), `"patches"` or `"frequencies"` (vectors of floats).
+            patch), `"scaled"` (patches of floats from -1 to 1), `"patches"` (from 0 to
+            1, with noise that fills the steps) or `"frequencies"` of them.
         shape: (C, H, W).
         levels: grey levels of the data.
         size: rows and columns of a patch or block.
@@ -91,12 +93,18 @@ def image_domain(
             ),
             restore=lambda t: unpack_bits(t, rows, columns, shape).float(),
         )  # fmt: skip
-    if name not in ("patches", "frequencies"):
-        known = ("pixels", "bits", "patches", "frequencies")
+    if name not in ("scaled", "patches", "frequencies"):
+        known = ("pixels", "bits", "scaled", "patches", "frequencies")
         raise ValueError(f"Images become tokens as one of {known}, got {name!r}.")
     if rows != columns:
         raise ValueError(f"{name} are square, got a size of {rows} x {columns}.")
     square = rows * rows
+    if name == "scaled":  # patches without noise, from -1 to 1
+        return Domain(
+            name, many // (shape[0] * square), 0, shape[0] * square, many, 1,
+            transform=lambda x, g=None: patchify(x, rows) * (2 / top) - 1,
+            restore=lambda t: (unpatchify(t, rows, shape) / 2 + 0.5).clamp(0, 1),
+        )  # fmt: skip
     if name == "patches":  # a token a patch
         length, values = many // (shape[0] * square), shape[0] * square
         forth, back = patchify, unpatchify

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from biglearn_lite._judge_training import JudgePart
 from biglearn_lite.claims import PROFILES, check_profile
 from biglearn_lite.em_experiments import ClusteringPart, EMPart
 from biglearn_lite.experiments import EXPERIMENTS, DescentPart
+from biglearn_lite.gan import Adversarial
 from biglearn_lite.training import Settings
 
 
@@ -67,6 +69,8 @@ class ModelPart:
     depth: int = 2
     heads: int = 4
     components: int = 8
+    latent: int = 32
+    noise: int = 8
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,12 @@ PARTS = {
     "tasks": TaskPart,
     "model": ModelPart,
     "training": Settings,
+    "adversarial": Adversarial,
     "evaluate": EvaluatePart,
     "descent": DescentPart,
     "em": EMPart,
     "clustering": ClusteringPart,
+    "judge": JudgePart,
     "study": StudyPart,
 }
 
@@ -121,10 +127,12 @@ class Recipe:
     tasks: TaskPart
     model: ModelPart
     training: Settings
+    adversarial: Adversarial
     evaluate: EvaluatePart
     descent: DescentPart
     em: EMPart
     clustering: ClusteringPart
+    judge: JudgePart
     study: StudyPart
     text: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -211,6 +219,7 @@ def _parts(table: Mapping[str, Any]) -> dict[str, Any]:
     kind = given["model"].get("kind")
     without = [each for each in EXPERIMENTS if each != kind]
     without += UNUSED if kind in EXPERIMENTS else ()
+    without += [] if kind == "gan" or kind in EXPERIMENTS else ["adversarial"]
     for part in without:
         _check_keys(part, given[part])
         if given[part]:
@@ -222,7 +231,7 @@ def _parts(table: Mapping[str, Any]) -> dict[str, Any]:
     return {p: None if p in unused else _part(p, given[p]) for p in PARTS}
 
 
-UNUSED = ("tasks", "training", "evaluate")  # by experiments
+UNUSED = ("tasks", "training", "adversarial", "evaluate")  # by experiments
 
 
 def _check_variant(table: Mapping[str, Any], name: str, changes: Any) -> None:

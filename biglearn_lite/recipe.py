@@ -12,10 +12,12 @@ import torch
 
 from biglearn_lite import evaluation, runs, tasks
 from biglearn_lite._checkpoint import CHECKPOINT, seconds_spent
+from biglearn_lite._domains import Domain
 from biglearn_lite._prepare import Prepared, prepare
-from biglearn_lite._recipe_file import Recipe, read_recipe, recipe_names
+from biglearn_lite._recipe_file import ModelPart, Recipe, read_recipe, recipe_names
 from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder
+from biglearn_lite.gan import BigLearnGAN, GANSizes
 from biglearn_lite.likelihood import (
     AnyConditionalSizes,
     AnyConditionalTransformer,
@@ -31,6 +33,7 @@ __all__ = ["Recipe", "read_recipe", "recipe_names", "train"]
 MODELS = {
     "any-conditional": (AnyConditionalTransformer, matching_loss),
     "causal": (CausalTransformer, causal_loss),
+    "gan": (BigLearnGAN, None),  # its loss is the recipe's part `adversarial`
 }
 
 
@@ -99,19 +102,27 @@ def build_model(recipe: Recipe, prepared: Prepared, seed: int) -> torch.nn.Modul
             "A causal model reads every token, so it cannot learn from incomplete "
             "rows; use data.missing = 'complete' or 'mean', or another model.kind."
         )
-    domain = prepared.domain
-    sizes = AnyConditionalSizes(
-        length=domain.length,
-        symbols=domain.symbols,
-        values=domain.values,
-        components=recipe.model.components,
-        width=recipe.model.width,
-        depth=recipe.model.depth,
-        heads=recipe.model.heads,
-    )
+    sizes = _sizes(recipe.model, prepared.domain)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU only, where models start
         return MODELS[recipe.model.kind][0](sizes)
+
+
+def _sizes(part: ModelPart, domain: Domain) -> AnyConditionalSizes | GANSizes:
+    """What the recipe says of the model, and what the data say."""
+    names = ("width", "depth", "heads")
+    if part.kind != "gan":
+        names += ("components",)
+        its = {name: getattr(part, name) for name in names}
+        kinds = {"symbols": domain.symbols, "values": domain.values}
+        return AnyConditionalSizes(length=domain.length, **kinds, **its)
+    if domain.name != "scaled":
+        raise ValueError(
+            "A GAN makes values between -1 and 1, so data.tokens must be 'scaled', "
+            f"got {domain.name!r}."
+        )
+    its = {name: getattr(part, name) for name in (*names, "latent", "noise")}
+    return GANSizes(length=domain.length, values=domain.values, **its)
 
 
 # ------------------------------------------------------------------ training
@@ -220,7 +231,7 @@ def train_model(
         sampler,
         recipe.training,
         seed=seed,
-        loss=MODELS[recipe.model.kind][1],
+        loss=MODELS[recipe.model.kind][1] or recipe.adversarial,
         folder=work,
         minutes=minutes,
         progress=progress,

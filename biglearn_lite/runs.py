@@ -90,19 +90,31 @@ def _build_universal(config: dict[str, Any], tensors: Tensors) -> Any:
     return UniversalMixture(_build_mixture(config, tensors))
 
 
-def _later(where: str, module: str, sizes: str) -> Kind:
-    """As `register_module`, but imports the module only when a run holds it."""
+def _later(where: str, module: str, sizes: str, half: bool = False) -> Kind:
+    """As `register_module`, but imports the module only when a run holds it.
+
+    `half` keeps weights in half precision; they come back in single precision.
+    """
 
     def build(config: dict[str, Any], tensors: Tensors) -> Any:
         home = importlib.import_module(f"biglearn_lite.{where}")
-        register_module(getattr(home, module), getattr(home, sizes))
-        return KINDS[module].build(config, tensors)
+        model = getattr(home, module)(getattr(home, sizes)(**config))
+        model.load_state_dict(tensors)
+        return model.eval()
 
-    return Kind(lambda m: (dataclasses.asdict(m.config), m.state_dict()), build)
+    def pack(model: Any) -> tuple[dict[str, Any], Tensors]:
+        tensors = model.state_dict()
+        if half:
+            tensors = {name: tensor.half() for name, tensor in tensors.items()}
+        return dataclasses.asdict(model.config), tensors
+
+    return Kind(pack, build)
 
 
 for _name in ("AnyConditionalTransformer", "CausalTransformer"):
     KINDS[_name] = _later("likelihood", _name, "AnyConditionalSizes")
+KINDS["BigLearnGAN"] = _later("gan", "BigLearnGAN", "GANSizes", half=True)
+KINDS["Judges"] = _later("metrics", "Judges", "JudgeSizes", half=True)
 KINDS["GaussianMixture"] = Kind(_pack_mixture, _build_mixture)
 KINDS["UniversalMixture"] = Kind(lambda m: _pack_mixture(m.mixture), _build_universal)
 

@@ -25,12 +25,14 @@ from tqdm import tqdm
 
 from biglearn_lite._checkpoint import CHECKPOINT, Averaged, load_state, save_state
 from biglearn_lite._optimise import Optimisers, compiled
+from biglearn_lite.gan import Adversarial
 from biglearn_lite.likelihood import matching_loss
 from biglearn_lite.tasks import Task, TaskSampler
 
 __all__ = ["Batches", "Settings", "TrainingError", "fit", "mean_targets"]
 
 Loss = Callable[[Any, Tensor, Task], Tensor]
+Watch = Callable[[int, nn.Module], dict[str, Any]]
 CHECKPOINT_SECONDS = 30.0  # at most this much is lost when a run is killed
 
 
@@ -75,6 +77,8 @@ class Settings:
         log: steps between two entries of the history.
         compile: compile the loss as one graph; None: on a CUDA card only, since on a
             CPU compiling costs more than a small run gains.
+        half: multiply matrices in bfloat16, half of single precision; None: on a CUDA
+            card only. Of the CPUs, those with AMX gain.
     """
 
     steps: int = 0
@@ -90,6 +94,7 @@ class Settings:
     average: float = 0.99
     log: int = 50
     compile: bool | None = None
+    half: bool | None = None
 
     def __post_init__(self) -> None:
         for one, other in (("steps", "targets"), ("batch", "step_targets")):
@@ -161,11 +166,12 @@ def fit(
     settings: Settings,
     *,
     seed: int,
-    loss: Loss = matching_loss,
+    loss: Loss | Adversarial = matching_loss,
     folder: Path | None = None,
     minutes: float | None = None,
     progress: bool = False,
     label: str = "training",
+    watch: Watch | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]], bool]:
     """Train `model` to match all tasks that `sampler` draws.
 
@@ -175,23 +181,30 @@ def fit(
         sampler: `q(S, T)`.
         settings: see `Settings`.
         seed: of batches, tasks and noise.
-        loss: (model, tokens, task) -> a number to make small.
+        loss: (model, tokens, task) -> a number to make small; or an `Adversarial`, for
+            a generator that learns against a judge.
         folder: where the checkpoint lives; training goes on from the one found there.
             None: no checkpoints.
         minutes: stop after this long, at the next entry of the history.
         progress: show a bar.
         label: what the bar says.
+        watch: (step, moving average of the model) -> what to add to an entry of the
+            history; it must leave the model as it is, and draw from generators of its
+            own.
 
     Returns:
-        The moving average of the model; the history, with the mean loss (nats a
-        target), supervised tokens so far and rate of every `settings.log` steps; and
-        whether training is finished.
+        The moving average of the model; the history, with means over every
+        `settings.log` steps (the loss in nats a target, and the norm of its gradient)
+        and the supervised tokens so far; and whether training is finished.
 
     Raises:
         TrainingError: if the loss is no longer finite.
         ValueError: if the checkpoint is damaged or belongs to another run.
     """
-    run = _Training(model, batches, sampler, settings, loss, seed)
+    kind = _Training
+    if isinstance(loss, Adversarial):
+        from biglearn_lite._adversarial import AdversarialTraining as kind  # noqa: N813
+    run = kind(model, batches, sampler, settings, loss, seed)
     start, history, spent = 0, [], 0.0
     if folder is not None:
         start, history, spent = load_state(folder, run.parts, run.generator, run.about)
@@ -207,7 +220,9 @@ def fit(
             last = step == run.steps
             if step % settings.log and not last:
                 continue
-            history.append(_entry(window, step, run.batch, history, folder))  # waits
+            history.append(_entry(window, step, run, history, folder))  # waits
+            if watch is not None:
+                history[-1] |= watch(step, run.average.model.eval())
             window.clear()
             bar.update(step - bar.n)
             bar.set_postfix(loss=f"{history[-1]['loss']:.4f}")
@@ -225,7 +240,13 @@ def fit(
 
 
 class _Training:
-    """All that one step needs: what `fit` was given, optimisers, average, generator."""
+    """All that one step needs: what `fit` was given, optimisers, average, generator.
+
+    `facts` names what a step gives back, the first `kept` of which go into the history.
+    """
+
+    facts = ("loss", "norm", "source", "target", "joint")
+    kept = 2
 
     def __init__(
         self,
@@ -233,7 +254,7 @@ class _Training:
         batches: Batches,
         sampler: TaskSampler,
         settings: Settings,
-        loss: Loss,
+        loss: Any,
         seed: int,
     ) -> None:
         self.model, self.batches, self.sampler = model, batches, sampler
@@ -244,24 +265,28 @@ class _Training:
             sampler.sample(len(known), torch.Generator(self.device), observed=known)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.average = Averaged(model, settings.average)
-        self.optimisers = Optimisers(
-            model, settings.rate, settings.muon, settings.decay
-        )
+        self.parts = {"model": model, "average": self.average}
         on_card = self.device.type == "cuda"
-        wanted = on_card if settings.compile is None else settings.compile
-        self.match = compiled(loss) if wanted else loss
-        self.half = torch.autocast("cuda", torch.bfloat16) if on_card else nullcontext()
-        self.parts = {
-            "model": model,
-            "average": self.average,
-            "optimisers": self.optimisers,
-        }
+        self.compile = on_card if settings.compile is None else settings.compile
+        wanted = on_card if settings.half is None else settings.half
+        place = self.device.type
+        self.half = torch.autocast(place, torch.bfloat16) if wanted else nullcontext()
         self.about = {  # what must be the same for a checkpoint to fit
             "seed": seed,
             "settings": repr(replace(settings, compile=None)),
             "tasks": repr(sampler),
             "data": repr(tuple(batches.data.shape)),
         }
+        self.prepare(loss)
+
+    def prepare(self, loss: Any) -> None:
+        """Optimisers, and the loss as one graph."""
+        settings = self.settings
+        self.optimisers = Optimisers(
+            self.model, settings.rate, settings.muon, settings.decay
+        )
+        self.parts["optimisers"] = self.optimisers
+        self.match = compiled(loss) if self.compile else loss
 
     def step(self, step: int) -> Tensor:
         """One update; what is kept of it stays on the device."""
@@ -275,48 +300,42 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimisers.step(self.settings.rate_at(step, self.steps))  # optimiser
         self.average.update(step)
-        return _facts(value, norm, task)
+        return facts_of([value.detach(), norm], task)
 
 
-FACTS = ("loss", "norm", "source", "target", "joint")
-
-
-def _facts(value: Tensor, norm: Tensor, task: Task) -> Tensor:
-    """What is kept of a step, on the device."""
+def facts_of(numbers: list[Tensor], task: Task) -> Tensor:
+    """What is kept of a step, on the device: some numbers, then what was asked."""
     given = task.source.sum(1)
-    numbers = (
-        value.detach(),
-        norm,
+    asked = (
         given.float().mean(),
         task.target.sum(1).float().mean(),
         ((given == 0) & task.target.all(1)).float().mean(),
     )
-    return torch.stack([number.float() for number in numbers])
+    return torch.stack([number.float() for number in (*numbers, *asked)])
 
 
 def _entry(
     window: list[Tensor],
     step: int,
-    batch: int,
-    history: list[dict[str, float]],
+    run: _Training,
+    history: list[dict[str, Any]],
     folder: Path | None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The mean over some steps; stops if one of them went wrong."""
     facts = torch.stack(window).double().cpu()  # the one place that waits
-    bad = (~facts[:, :2].isfinite().all(1)).nonzero()
+    bad = (~facts[:, : run.kept].isfinite().all(1)).nonzero()
     if len(bad):
-        _stop(facts[int(bad[0])], step - len(window) + int(bad[0]) + 1, folder)
+        first = int(bad[0])
+        said = dict(zip(run.facts, facts[first].tolist(), strict=True))
+        _stop(said, step - len(window) + first + 1, folder)
     before = history[-1]["targets"] if history else 0
-    return {
-        "step": step,
-        "loss": facts[:, 0].mean().item(),
-        "norm": facts[:, 1].mean().item(),
-        "targets": before + round(facts[:, 3].sum().item() * batch),
-    }
+    means = dict(zip(run.facts, facts.mean(0).tolist(), strict=True))
+    asked = facts[:, run.facts.index("target")].sum().item() * run.batch
+    kept = {name: means[name] for name in run.facts[: run.kept]}
+    return {"step": step, **kept, "targets": before + round(asked)}
 
 
-def _stop(facts: Tensor, step: int, folder: Path | None) -> None:
-    said = dict(zip(FACTS, facts.tolist(), strict=True))
+def _stop(said: dict[str, float], step: int, folder: Path | None) -> None:
     back = "no checkpoint was kept"
     if folder is not None:
         there = folder / CHECKPOINT

@@ -121,20 +121,26 @@ class MaskedTransformer(nn.Module):
         target: Tensor,
         modulation: Tensor | None = None,
         explicit: bool = False,
+        shown: Tensor | None = None,
+        added: Tensor | None = None,
     ) -> Tensor:
         """Vectors from tokens and roles.
 
         Args:
-            x: (B, L) symbols or (B, L, P) floats; read at source positions only.
+            x: (B, L) symbols or (B, L, P) floats; read where `shown`.
             source: (B, L) boolean, the tokens that are given.
             target: (B, L) boolean, the tokens that are asked for.
             modulation: (B, M) floats, if the sizes have a modulation.
             explicit: write the attention out (it can be differentiated twice).
+            shown: (B, L) boolean, the tokens that are read; None: the source. One who
+                judges a sample reads source and target.
+            added: (B, L, width) floats, added to what goes in, as noise is.
 
         Returns:
             (B, L, width); what stands at absent positions means nothing.
         """
-        hidden = self.embed(x, source, target)  # (B, L, W)
+        hidden = self.embed(x, source, target, shown)  # (B, L, W)
+        hidden = hidden if added is None else hidden + added
         allowed = self.reach(source, target)  # (B, 1, L, L)
         scales = self._scales(modulation)  # 6 of (B, 1, W), or None
         for block in self.blocks:
@@ -156,18 +162,21 @@ class MaskedTransformer(nn.Module):
             maps.append(weights)
         return torch.stack(maps)
 
-    def embed(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def embed(
+        self, x: Tensor, source: Tensor, target: Tensor, shown: Tensor | None = None
+    ) -> Tensor:
         """Content, position and role added up: (B, L, width)."""
+        shown = source if shown is None else shown
         # where, not a product: what is hidden may be NaN, and 0 * NaN is NaN
         if self.sizes.symbols:
-            content = self.content(torch.where(source, x, 0).long())  # (B, L, W)
+            content = self.content(torch.where(shown, x, 0).long())  # (B, L, W)
         else:
-            shown = torch.where(source[..., None], x, 0.0)
-            content = self.content(shown.to(self.position.dtype))
+            values = torch.where(shown[..., None], x, 0.0)
+            content = self.content(values.to(self.position.dtype))
         role = torch.where(source, 0, torch.where(target, 1, 2))  # (B, L)
         # not self.role[role]: its gradient depends on how threads happen to meet
         roles = F.embedding(role, self.role)  # (B, L, W)
-        return content * source[..., None] + self.position + roles
+        return content * shown[..., None] + self.position + roles
 
     def reach(self, source: Tensor, target: Tensor) -> Tensor:
         """Which key a query may see: (B, 1, L, L) boolean, the same for all heads."""

@@ -1,0 +1,324 @@
+"""One report on any universal model of images: joint, completions, marginals.
+
+The tasks are the same for all models: their sources are drawn with a seed of their own.
+What a model reads is NaN wherever it is not given, so nothing can leak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from biglearn_lite._agreement import (
+    agreement,
+    bayes_accuracy,
+    class_kl,
+    perfect_agreement,
+)
+from biglearn_lite._distances import (
+    ROWS_A_FEATURE,
+    Comparison,
+    Projection,
+    compare,
+    marginal_distance,
+    precision_recall_density_coverage,
+)
+from biglearn_lite._images import patchify, unpatchify
+from biglearn_lite._judges import Judges
+from biglearn_lite._scenes import (
+    acceptance,
+    class_shares,
+    diversity,
+    in_parts,
+    scores,
+    seam_strength,
+    show_tokens,
+    values_at,
+)
+from biglearn_lite._task_checks import probability
+from biglearn_lite.data import load
+from biglearn_lite.likelihood import random_order
+from biglearn_lite.sources import dataset_entry
+from biglearn_lite.tasks import Task
+
+__all__ = ["image_report", "random_sources", "unit_images"]
+
+SEED = 1234  # of sources and floors, so that all models are asked the same
+SHARES = (0.1, 0.3, 0.5, 0.75)  # |S| / L of the completions
+EDGES = (0.0, 0.9)  # where diversity is looked at too
+TRAIN = 10_240  # training rows at most that projections and floors see
+
+
+def unit_images(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) in [0, 1], `grey / (levels - 1)`, and labels (N,)."""
+    data = load(name, split)
+    if not hasattr(data, "images"):
+        raise ValueError(f"The data {name!r} are no images; take a set of images.")
+    return data.images.float() / (dataset_entry(name).levels - 1), data.labels
+
+
+def random_sources(
+    rows: int, length: int, share: float, generator: Generator
+) -> Tensor:
+    """Random sources of one size, `|S| = round(share L)`: (rows, L) boolean."""
+    count = round(probability("share", share) * length)
+    return random_order(rows, length, generator) < count
+
+
+@dataclass
+class _Asked:
+    """A model and what is needed to ask it for images."""
+
+    model: Any
+    judges: Judges
+    tokens: Callable[[Tensor], Tensor]
+    restore: Callable[[Tensor], Tensor]
+    generator: Generator | None
+    chunk: int
+
+    def ask(self, images: Tensor, task: Task) -> Tensor:
+        """Images in [0, 1] for tasks about real images; absent pixels mean nothing."""
+        given = self.tokens(images)
+        hidden = torch.where(task.source[..., None], given, torch.nan)
+        home = _device(self.model)
+        made = []
+        with torch.no_grad():
+            for first in range(0, len(images), self.chunk):
+                rows = slice(first, first + self.chunk)
+                x, its = hidden[rows].to(home), task[rows].to(home)
+                drawn = self.model.sample(x, its, self.generator).cpu()
+                drawn = torch.where(task[rows].absent[..., None], 0.0, drawn)
+                made.append(self.restore(drawn).clamp(0, 1))
+        return torch.cat(made)
+
+    def complete(self, images: Tensor, source: Tensor) -> Tensor:
+        """Completions with the real source pasted in."""
+        drawn = self.ask(images, Task.conditional(source))
+        seen = show_tokens(source, self.judges.config.patch, images.shape)
+        return torch.where(seen, images, drawn)
+
+
+def _device(model: Any) -> torch.device:
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    return next(iter(weights), torch.empty(0)).device
+
+
+def image_report(
+    model: Any,
+    judges: Judges,
+    train: Tensor,
+    test: Tensor,
+    labels: Tensor,
+    generator: Generator | None = None,
+    *,
+    tokens: Callable[[Tensor], Tensor] | None = None,
+    restore: Callable[[Tensor], Tensor] | None = None,
+    shares: Sequence[float] = SHARES,
+    samples: int = 5120,
+    completions: int = 4,
+    rows: int = 2560,
+    draws: int = 20,
+    chunk: int = 512,
+) -> dict[str, Any]:
+    """Ask a universal model for images of all kinds, and measure them.
+
+    Args:
+        model: has `.length` and `.sample(x, task, generator)`; a module is put into
+            evaluation mode. Its tokens must be at the judges' patches.
+        judges: of the same data.
+        train: (M, C, H, W) real images in [0, 1], for projections and floors.
+        test: (N, C, H, W) real images in [0, 1].
+        labels: (N,) of the test images.
+        generator: of the model's noise; tasks have a seed of their own.
+        tokens: images -> tokens of the model; None: `patchify`.
+        restore: tokens -> images; None: `unpatchify`.
+        shares: `|S| / L` of the completions.
+        samples: joint samples; class shares ask for at least 5,000.
+        completions: `K` of each context.
+        rows: test rows at most, spread over all of them.
+        draws: of each floor, and joint distances at most.
+        chunk: rows that the model is asked for at a time.
+
+    Returns:
+        Plain numbers, by `"joint"`, `"completions"` (by share), `"diversity"` (by
+        share, with those at the ends) and `"marginals"`. A Frechet distance of
+        completions may lie below the floor, since they share `x_S` with the test rows.
+
+    Raises:
+        ValueError: if the model's tokens are not at the judges' patches, or what it
+            gives is not finite.
+    """
+    sizes = judges.config
+    if model.length != sizes.length:
+        raise ValueError(
+            f"The model has {model.length} tokens and its judges {sizes.length} "
+            f"patches of {sizes.patch} x {sizes.patch}; use judges of this patch."
+        )
+    if isinstance(model, nn.Module):
+        model.eval()
+    asked = _Asked(
+        model,
+        judges.eval(),
+        tokens or (lambda images: patchify(images, sizes.patch)),
+        restore or (lambda drawn: unpatchify(drawn, sizes.patch, sizes.shape)),
+        generator,
+        chunk,
+    )
+    kept = _places(len(test), rows)
+    train, test, labels = train[_places(len(train), TRAIN)], test[kept], labels[kept]
+    space = _Features(judges, train, test, draws)
+    fixed = Generator().manual_seed(SEED)
+    report = {"rows": len(test), "joint": _joint(asked, space, test, samples)}
+    report |= _completions(asked, space, test, labels, shares, completions, fixed)
+    report["marginals"] = _marginals(asked, train, test, samples, draws)
+    return report
+
+
+def _places(many: int, most: int) -> Tensor:
+    return torch.linspace(0, many - 1, min(many, most)).round().long()
+
+
+class _Features:
+    """The judge's features of real rows, projected so that rows suffice."""
+
+    def __init__(self, judges: Judges, train: Tensor, test: Tensor, draws: int) -> None:
+        self.network, self.draws = judges.look.features, draws
+        features = in_parts(self.network, train)
+        most = max(1, len(test) // ROWS_A_FEATURE)
+        self.project = Projection(features, most)
+        self.train, self.test = self.project(features), self(test)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.project(in_parts(self.network, images))
+
+    def compare(self, images: Tensor) -> Comparison:
+        fixed = Generator().manual_seed(SEED)
+        return compare(self.train, self.test, self(images), fixed, self.draws)
+
+
+# -------------------------------------------------------------------------- the parts
+
+
+def _joint(
+    asked: _Asked, space: _Features, test: Tensor, samples: int
+) -> dict[str, Any]:
+    """Samples of everything, from nothing."""
+    samples, look = max(samples, len(test)), asked.judges.look
+    blank = torch.zeros(samples, *test.shape[1:])
+    made = asked.ask(blank, Task.joint(samples, asked.model.length))
+    shares = class_shares(made, look).tolist()
+    first = space(made[: len(test)])
+    return {
+        "samples": samples,
+        "accepted": acceptance(made, look),
+        "accepted, real": acceptance(test, look),
+        "class shares": shares,
+        "smallest class": min(shares),
+        "largest class": max(shares),
+        **_written(space.compare(made)),
+        **precision_recall_density_coverage(space.test, first)._asdict(),
+    }
+
+
+def _written(found: Comparison) -> dict[str, float]:
+    return found._asdict() | {"ratio": found.ratio}
+
+
+def _completions(
+    asked: _Asked,
+    space: _Features,
+    test: Tensor,
+    labels: Tensor,
+    shares: Sequence[float],
+    completions: int,
+    fixed: Generator,
+) -> dict[str, Any]:
+    """Completions of each test row at every share; at the edges how they differ."""
+    patch, differ, found = asked.judges.config.patch, {}, {}
+    for share in sorted({*shares, *EDGES}):
+        source = random_sources(len(test), asked.model.length, share, fixed)
+        if share not in shares and source.all(1).any():
+            continue  # of few tokens, 0.9 may be all
+        if source.all(1).any():
+            raise ValueError(
+                f"A share of {share} leaves nothing to complete of {source.shape[1]} "
+                "tokens; ask for a smaller one."
+            )
+        made = torch.stack([asked.complete(test, source) for _ in range(completions)])
+        cut = torch.stack([patchify(each, patch) for each in made])
+        differ[str(share)] = diversity(cut, ~source).mean().item()
+        if share in shares:
+            found[str(share)] = _agree(asked, made, test, labels, source, fixed)
+            found[str(share)] |= _far(space, made, test, source, patch)
+    return {"completions": found, "diversity": differ}
+
+
+def _agree(
+    asked: _Asked,
+    made: Tensor,
+    test: Tensor,
+    labels: Tensor,
+    source: Tensor,
+    fixed: Generator,
+) -> dict[str, float]:
+    """What completions (K, B, C, H, W) show, against what they may show."""
+    judges = asked.judges
+    shown = torch.stack([scores(each, judges.look).argmax(1) for each in made])
+    home = _device(judges)
+    with torch.no_grad():
+        seen = patchify(test, judges.config.patch).to(home), source.to(home)
+        parts = zip(*(each.split(512) for each in seen), strict=True)
+        log_p = torch.cat([judges.guess.log_prob(*each) for each in parts])
+    law = log_p.double().log_softmax(-1).cpu()
+    counts = nn.functional.one_hot(shown, law.shape[1]).sum(0)
+    agrees, perfect = agreement(labels, shown), perfect_agreement(law)
+    divergence = class_kl(counts, law, fixed)
+    return {
+        "agreement": agrees,
+        "perfect agreement": perfect,
+        "points": 100 * (agrees - perfect),
+        "bayes accuracy": bayes_accuracy(law),
+        "class kl": divergence.value,
+        "class kl, perfect": divergence.perfect,
+    }
+
+
+def _far(
+    space: _Features, made: Tensor, test: Tensor, source: Tensor, patch: int
+) -> dict[str, float]:
+    """How far completions are from the test rows, and how well they fit."""
+    again = test.repeat(len(made), 1, 1, 1), source.repeat(len(made), 1)
+    found = space.compare(made.flatten(0, 1))
+    # of few tokens, a tenth may be none
+    given = source.any()
+    seam = seam_strength(made.flatten(0, 1), *again, patch) if given else math.nan
+    return {"distance": found.distance, "ratio": found.ratio, "seam": seam}
+
+
+def _marginals(
+    asked: _Asked, train: Tensor, test: Tensor, samples: int, draws: int
+) -> dict[str, dict[str, float]]:
+    """The law of two fixed targets, with nothing given."""
+    patch, found = asked.judges.config.patch, {}
+    count = len(test) * max(1, samples // len(test))
+    for name, target in fixed_targets(*test.shape[2:], patch).items():
+        task = Task.marginal(target.expand(count, -1))
+        made = asked.ask(torch.zeros(count, *test.shape[1:]), task)
+        sets = (values_at(each, target, patch) for each in (train, test, made))
+        fixed = Generator().manual_seed(SEED)
+        found[name] = _written(marginal_distance(*sets, fixed, draws=draws))
+    return found
+
+
+def fixed_targets(height: int, width: int, patch: int) -> dict[str, Tensor]:
+    """The upper half of the patches, and the block in the middle: (L,) masks."""
+    rows, columns = height // patch, width // patch
+    grid = torch.zeros(2, rows, columns, dtype=torch.bool)
+    grid[0, : max(1, rows // 2)] = True
+    grid[1, rows // 4 : -(-3 * rows // 4), columns // 4 : -(-3 * columns // 4)] = True
+    return {"upper half": grid[0].flatten(), "centre": grid[1].flatten()}

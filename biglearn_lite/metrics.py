@@ -1,0 +1,60 @@
+"""What is measured of images: distances, judges, agreement, and the report of a model.
+
+Everything is a function of tensors, in float64 where it matters. The features are named
+(those of a recorded judge, or principal components of the values themselves), numbers
+of rows are equal, and every number stands beside what real images, or a perfect
+sampler, would get. `image_report` asks any universal model for joint samples,
+completions and marginals, and measures them all.
+"""
+
+from __future__ import annotations
+
+from biglearn_lite._agreement import (
+    ClassKL,
+    agreement,
+    bayes_accuracy,
+    calibration_error,
+    class_kl,
+    log_loss,
+    perfect_agreement,
+)
+from biglearn_lite._distances import (
+    Comparison,
+    Projection,
+    compare,
+    frechet_distance,
+    frechet_floor,
+    marginal_distance,
+    precision_recall_density_coverage,
+)
+from biglearn_lite._judges import Guess, Judges, JudgeSizes, Look
+from biglearn_lite._report import image_report, random_sources, unit_images
+from biglearn_lite._scenes import acceptance, class_shares, diversity, seam_strength
+
+__all__ = [
+    "ClassKL",
+    "Comparison",
+    "Guess",
+    "JudgeSizes",
+    "Judges",
+    "Look",
+    "Projection",
+    "acceptance",
+    "agreement",
+    "bayes_accuracy",
+    "calibration_error",
+    "class_kl",
+    "class_shares",
+    "compare",
+    "diversity",
+    "frechet_distance",
+    "frechet_floor",
+    "image_report",
+    "log_loss",
+    "marginal_distance",
+    "perfect_agreement",
+    "precision_recall_density_coverage",
+    "random_sources",
+    "seam_strength",
+    "unit_images",
+]
