@@ -68,7 +68,7 @@ class AdversarialTraining(_Training):
         of_judge, task = self._teach_judge()
         of_generator = self._teach_generator()
         self.average.update(step)
-        (loss, norm, said), (made, made_norm) = of_judge, of_generator
+        (_, norm, said), (made, made_norm) = of_judge, of_generator
         numbers = [said[0], norm, made, made_norm, *said[1:]]
         return facts_of([each.detach() for each in numbers], task)
 

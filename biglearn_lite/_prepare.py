@@ -32,6 +32,8 @@ class Prepared:
         test: rows of the data that are evaluated on, not yet tokens.
         law: the exact law, where it is known.
         examples: a few test tokens that may be published, or None.
+        name: of the dataset.
+        labels: (N,) of the rows in `test`, or None.
     """
 
     domain: Domain
@@ -39,6 +41,8 @@ class Prepared:
     test: Tensor
     law: Law | None
     examples: Tensor | None
+    name: str = ""
+    labels: Tensor | None = None
 
     def to(self, device: str) -> Prepared:
         """The same with the training data on a device."""
@@ -77,12 +81,13 @@ def prepare(part: DataPart, seed: int) -> Prepared:
                 f"both sides, got {part.held_out}."
             )
         train, test = images[:kept], images[kept:]
+        labels = loaded.labels[kept:]
     else:
-        train, test = images, load(part.name, "test").images
+        train, (test, labels) = images, load(part.name, "test")
     batches = _incomplete(part, train, domain, seed)
     fixed = torch.Generator().manual_seed(0)
     examples = domain.transform(test[:EXAMPLES], fixed)
-    return Prepared(domain, batches, test, None, examples)
+    return Prepared(domain, batches, test, None, examples, part.name, labels)
 
 
 def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Batches:

@@ -75,10 +75,20 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class EvaluatePart:
-    """What is measured at the end: see `evaluation.MEASURES`."""
+    """What is measured at the end: see `evaluation.MEASURES`.
+
+    Attributes:
+        measure: its name.
+        rows: of the test set, at most.
+        samples: joint samples of an image model; class shares need 5,000.
+        every: steps between two looks at joint samples during training, which go
+            into the history; a multiple of `training.log`. 0: none.
+    """
 
     measure: str = "none"
     rows: int = 360
+    samples: int = 5120
+    every: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from biglearn_lite import (  # noqa: F401 (they register)
     _check_cooperation,
     _check_em,
+    _check_gan,
     _check_model,
     _check_practice,
 )

@@ -1,4 +1,4 @@
-"""What is measured of a trained likelihood model, by the name a recipe gives it."""
+"""What is measured of a trained model, by the name that a recipe gives it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
+from biglearn_lite._scenes import in_parts
 from biglearn_lite._sums import Law
 from biglearn_lite.likelihood import CausalTransformer, random_order
+from biglearn_lite.metrics import (
+    Judges,
+    Projection,
+    acceptance,
+    class_shares,
+    compare,
+    image_report,
+)
+from biglearn_lite.runs import load_run
+from biglearn_lite.sources import dataset_entry
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 
 if TYPE_CHECKING:
@@ -40,8 +51,11 @@ def check_measure(part: EvaluatePart) -> None:
         raise ValueError(
             f"evaluate.measure is one of {sorted(MEASURES)}, got {part.measure!r}."
         )
-    if part.rows < 1:
-        raise ValueError(f"evaluate.rows must be at least 1, got {part.rows}.")
+    for name, least in {"rows": 1, "samples": 1, "every": 0}.items():
+        if getattr(part, name) < least:
+            raise ValueError(
+                f"evaluate.{name} must be at least {least}, got {getattr(part, name)}."
+            )
 
 
 def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
@@ -154,6 +168,88 @@ def half_tasks(length: int, rows: int) -> Task:
     return Task((place >= target) & (place < target + source), place < target)
 
 
+def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
+    """The report on a model of images (`metrics.image_report`), by recorded judges."""
+    return image_report(
+        model,
+        _judges(prepared),
+        *_real(prepared),
+        torch.Generator().manual_seed(SEED),
+        tokens=lambda x: _tokens(prepared, x),
+        restore=prepared.domain.restore,
+        samples=part.samples,
+        rows=part.rows,
+    )
+
+
+def _judges(prepared: Prepared) -> Judges:
+    """The judges of a dataset, from their record; `mnist5k` is judged as `mnist`."""
+    name = prepared.name.removesuffix("5k")
+    return load_run(f"{name}-judge").model
+
+
+def _real(prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
+    """Training and test images in [0, 1], and the labels of the test images."""
+    if prepared.labels is None:
+        raise ValueError("Only images can be judged: data.name is a set of images.")
+    top = dataset_entry(prepared.name).levels - 1
+    train = prepared.batches.data.cpu().float() / top
+    return train, prepared.test.float() / top, prepared.labels
+
+
+def _tokens(prepared: Prepared, x: Tensor) -> Tensor:
+    """Tokens of images in [0, 1]; the domain's noise is always the same."""
+    top = dataset_entry(prepared.name).levels - 1
+    grey = (x * top).round().to(torch.uint8)
+    return prepared.domain.transform(grey, torch.Generator().manual_seed(SEED))
+
+
+def watcher(
+    prepared: Prepared, part: EvaluatePart
+) -> Callable[[int, nn.Module], dict[str, float]] | None:
+    """What looks at joint samples every so many steps of training, or None."""
+    if not part.every:
+        return None
+    look = _Look(prepared, part)
+    return lambda step, model: {} if step % part.every else look(model)
+
+
+class _Look:
+    """Joint samples at a glance: how many are accepted, how far away they are."""
+
+    def __init__(self, prepared: Prepared, part: EvaluatePart) -> None:
+        self.prepared, self.part = prepared, part
+        self.look = _judges(prepared).look
+        train, test, _ = _real(prepared)
+        features = in_parts(self.look.features, train[:10_240])
+        self.rows = min(part.rows, len(test))
+        self.project = Projection(features, max(1, self.rows // 10))
+        self.train = self.project(features)
+        self.test = self.project(in_parts(self.look.features, test[: self.rows]))
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
+        features = self.project(in_parts(self.look.features, made))
+        fixed = torch.Generator().manual_seed(SEED)
+        found = compare(self.train, self.test, features, fixed)
+        shares = class_shares(made, self.look)
+        return {
+            "accepted": acceptance(made, self.look),
+            "smallest class": shares.min().item(),
+            "ratio": found.ratio,
+        }
+
+    def _joint(self, model: nn.Module, rows: int) -> Tensor:
+        domain, home = self.prepared.domain, _device(model)
+        fixed = torch.Generator().manual_seed(SEED)
+        made = []
+        for part in torch.arange(rows).split(512):
+            blank = torch.zeros(len(part), domain.length, domain.values, device=home)
+            task = Task.joint(len(part), domain.length, home)
+            made.append(domain.restore(model.sample(blank, task, fixed).cpu()))
+        return torch.cat(made).clamp(0, 1)
+
+
 def nothing(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
     """No measurement."""
     return {}
@@ -165,4 +261,5 @@ MEASURES: dict[str, Measure] = {
     "questions": answers,
     "questions, estimated": estimates,
     "bits": bits,
+    "images": images,
 }

@@ -236,5 +236,6 @@ def train_model(
         minutes=minutes,
         progress=progress,
         label=recipe.name,
+        watch=evaluation.watcher(prepared, recipe.evaluate),
     )
     return (model, prepared, history) if done else None

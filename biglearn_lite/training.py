@@ -203,7 +203,7 @@ def fit(
     """
     kind = _Training
     if isinstance(loss, Adversarial):
-        from biglearn_lite._adversarial import AdversarialTraining as kind  # noqa: N813
+        from biglearn_lite._adversarial import AdversarialTraining as kind
     run = kind(model, batches, sampler, settings, loss, seed)
     start, history, spent = 0, [], 0.0
     if folder is not None:

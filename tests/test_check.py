@@ -7,6 +7,7 @@ import pytest
 import torch
 from answers_cooperation import ANSWERS as COOPERATION
 from answers_em import ANSWERS as EM
+from answers_gan import ANSWERS as GAN
 from answers_model import ANSWERS as MODEL
 from answers_practice import ANSWERS as PRACTICE
 
@@ -135,7 +136,7 @@ ANSWERS = {
     "local-optima/valley": ([1, 1.0], [1.9, 0, 2, True, "1"]),
     "local-optima/clouds": ([math.log(3)], [math.log(2), 1.1, "1.0986"]),
 }
-ANSWERS |= MODEL | PRACTICE | COOPERATION | EM
+ANSWERS |= MODEL | PRACTICE | COOPERATION | EM | GAN
 
 
 def test_every_exercise_has_answers_here():

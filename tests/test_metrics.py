@@ -1,6 +1,7 @@
 """Metrics: closed forms, brute-force twins, perfect samplers, recorded judges."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,22 @@ from scipy import linalg
 from torch import nn
 
 from biglearn_lite import metrics
-from biglearn_lite._judge_training import JudgePart, bend, fit_temperature, left_out
+from biglearn_lite._judge_training import (
+    JudgePart,
+    _fit,
+    _whole_loss,
+    bend,
+    fit_temperature,
+    left_out,
+)
 from biglearn_lite._judges import SHARES, between
-from biglearn_lite._report import fixed_targets
+from biglearn_lite._report import _places, fixed_targets
 from biglearn_lite.data import patchify, unpatchify
 from biglearn_lite.metrics import (
     Guess,
     Judges,
     JudgeSizes,
+    Look,
     Projection,
     acceptance,
     agreement,
@@ -377,6 +386,10 @@ def test_what_a_judge_accepts():
     torch.testing.assert_close(
         class_shares(images, by_mean), torch.tensor([4 / 8, 4 / 8]).double()
     )
+    # what is brighter than white is white
+    seen = []
+    acceptance(images, lambda x: (seen.append(x.max()), by_mean(x))[1])
+    assert seen == [1]
     broken = images.clone()
     broken[3] = torch.nan
     with pytest.raises(ValueError, match="Row 3 of the images is not finite"):
@@ -695,13 +708,67 @@ def test_the_report_of_bad_samplers(toy, generator):
         report(lambda made: made * torch.nan)
 
 
+def test_what_was_given_is_pasted_in(toy):
+    model, judges, images, labels = toy
+    data = images[:500], images[500:900], labels[500:900]
+
+    class Forgets(FromTheTable):
+        def sample(self, x, task, generator=None):
+            made = super().sample(x, task, generator)
+            return torch.where(task.source[..., None], 0.5, made)
+
+    def report(model, restore=None):
+        noise, ask = torch.Generator().manual_seed(0), {"rows": 100, "samples": 100}
+        return image_report(
+            model, judges, *data, noise, **ask, shares=(0.5,), draws=2, restore=restore
+        )
+
+    right = report(model)
+    assert report(Forgets(model.table, model.weights)) == right
+
+    def careful(tokens):
+        assert tokens.isfinite().all()  # also where tokens are absent
+        return unpatchify(tokens, 2, (1, 4, 4))
+
+    assert report(model, careful) == right
+    # what is darker than black is black, also where no judge looks
+    beyond = Changed(model, lambda made: torch.where(made == 0, -3.0, made))
+    assert report(beyond) == right
+
+
+def test_diversity_is_that_of_the_target(toy):
+    model, judges, images, labels = toy
+    calls = []
+
+    class InTurn(FromTheTable):
+        def sample(self, x, task, generator=None):
+            calls.append(1)
+            made = torch.full(x.shape, len(calls) % 2 / 2)
+            made[0] += 0.1  # or nothing would have any spread
+            return torch.where(task.source[..., None], x, made)
+
+    data = images[:500], images[500:900], labels[500:900]
+    found = image_report(
+        InTurn(model.table, model.weights),
+        judges,
+        *data,
+        shares=(0.5, 0.75),
+        rows=100,
+        samples=100,
+        draws=2,
+    )
+    # two completions of four are dark, so four pairs of six differ, by a half
+    assert list(found["diversity"].values()) == pytest.approx([1 / 3] * 3)
+
+
 def test_models_are_asked_the_same(toy):
     model, judges, images, labels = toy
-    data, seen = (images[:500], images[500:900], labels[500:900]), []
+    data, seen, shown = (images[:500], images[500:900], labels[500:900]), [], []
 
     class Watched(FromTheTable):
         def sample(self, x, task, generator=None):
             seen.append(task)
+            shown.append(x)
             return super().sample(x, task, generator)
 
     watched = Watched(model.table, model.weights)
@@ -709,9 +776,16 @@ def test_models_are_asked_the_same(toy):
     for seed in (0, 1):
         noise = torch.Generator().manual_seed(seed)
         image_report(watched, judges, *data, noise, **asked, chunk=64)
+    kinds = {kind for task in seen for kind in task.kind}
+    assert kinds == {"joint", "conditional", "marginal"}
     half = len(seen) // 2
     assert all(a == b for a, b in zip(seen[:half], seen[half:], strict=True))
     assert max(map(len, seen)) == 64
+    # the rows are spread over the whole test set
+    rows = patchify(data[1][_places(400, 100)], 2)[:64]
+    place = next(i for i, task in enumerate(seen) if task.source.any(1).all())
+    given = seen[place].source
+    torch.testing.assert_close(shown[place][given], rows[given])
 
 
 def test_tokens_of_their_own(toy, generator):
@@ -749,6 +823,11 @@ def test_what_cannot_be_reported(toy, generator):
     model.length = 9
     with pytest.raises(ValueError, match="use judges of this patch"):
         image_report(model, judges, *data, generator)
+
+
+def test_test_rows_are_spread():
+    assert _places(9, 3).tolist() == [0, 4, 8]
+    assert _places(3, 9).tolist() == [0, 1, 2]
 
 
 def test_fixed_targets():
@@ -792,10 +871,33 @@ def test_a_judge_is_trained_and_recorded(tmp_path, generator):
         right = (run.model.look(images).argmax(1) == labels).double().mean().item()
     # what was measured is what is recorded
     assert run.metrics["accuracy"] == pytest.approx(right, abs=1e-6)
+    few = torch.linspace(0, 359, 50).round().long()
+    everything = patchify(images[few], 2), torch.ones(50, 16).bool()
+    with torch.no_grad():
+        law = run.model.guess.log_prob(*everything)
+    found = log_loss(law, labels[few])
+    assert found == pytest.approx(run.metrics["guess"]["log loss"][-1], rel=1e-6)
     assert len(run.metrics["guess"]["log loss"]) == len(SHARES)
     assert {each["network"] for each in run.history} == {"look", "guess 0"}
     other = read_run(train(recipe, seed=2, root=tmp_path))
     assert not torch.equal(said, other.model.guess.log_prob(tokens, source).detach())
+
+
+def test_a_judge_learns(generator):
+    labels = torch.arange(400) % 3
+    images = torch.rand(400, 1, 4, 4, generator=generator) / 2
+    images[labels == 1, :, :2] += 0.5
+    images[labels == 2, :, 2:] += 0.5
+    part = JudgePart(steps=200, batch=32, rate=0.01, log=100, average=0.9)
+    look = fill(Look(replace(SMALL, filters=6, features=8)), generator)
+    said = part, part.steps, part.warp, _whole_loss, generator
+    kept, history = _fit(look, images, labels, *said)
+    assert [each["step"] for each in history] == [100, 200]
+    assert history[1]["loss"] < history[0]["loss"]
+    # the average of the weights is kept, not the last of them
+    assert agreement(labels, kept(images).argmax(1)) > 0.9
+    assert not torch.equal(kept.head.weight, look.head.weight)
+    assert not kept.training
 
 
 def test_training_a_judge_leaves_the_global_generator_alone(tmp_path):

@@ -51,6 +51,8 @@ BACK_ROOMS = {
     "_image_checks": "data",
     "_sums": "data",
     "_heads": "likelihood",
+    "_players": "gan",
+    "_adversarial": "training",
     "_likelihood_checks": "likelihood",
     "_descent": "cooperation",
     "_schedule": "cooperation",
@@ -78,6 +80,7 @@ BACK_ROOMS = {
     "_check_practice": "check",
     "_check_cooperation": "check",
     "_check_em": "check",
+    "_check_gan": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
 
