@@ -42,7 +42,7 @@ def recorded(
     # so that a wrong name or profile is told first
     if is_experiment(read_recipe(name, at)):
         raise ValueError(
-            f"{name} is an experiment with mixtures, not a network to ask; what it "
+            f"{name} is an experiment, not a model to ask; what it "
             f'found is in load_run("{Path(name).stem}").metrics.'
         )
     run = _find(Path(name).stem, profile, folder or runs_folder())

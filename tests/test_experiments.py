@@ -123,7 +123,7 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["evaluate", "sample", "complete"])
 def test_other_commands_say_that_it_is_no_network(name, capsys, monkeypatch):
     assert command(monkeypatch, name, "cooperation") == 2
-    assert "experiment with mixtures" in capsys.readouterr().err
+    assert "is an experiment, not a model" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------ targets

@@ -13,6 +13,7 @@ from biglearn_lite._prepare import fill_with_mean, hide, prepare
 from biglearn_lite._recipe_file import PARTS, DataPart
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
+from biglearn_lite.gan import GANSizes
 from biglearn_lite.recipe import (
     PRESETS,
     build_model,
@@ -344,18 +345,18 @@ def test_validation_never_meets_the_test_set():
     )
 
 
-@pytest.mark.parametrize("name", ["pixels", "bits", "patches", "frequencies"])
+@pytest.mark.parametrize("name", ["pixels", "bits", "scaled", "patches", "frequencies"])
 @pytest.mark.parametrize(("dataset", "levels"), [("digits", 17), ("mnist5k", 256)])
 def test_domains_come_back(name, dataset, levels, generator):
     images = data.load(dataset).images[:40]
-    size = (2, 2) if name in ("patches", "frequencies") else (4, 2)
+    size = (4, 2) if name in ("pixels", "bits") else (2, 2)
     domain = image_domain(name, images.shape[1:], levels, size)
     tokens = domain.transform(images, generator)
     values = (domain.values,) if domain.values else ()
     assert tokens.shape == (40, domain.length, *values)
     back = domain.restore(tokens)
     assert back.shape == images.shape
-    if name == "pixels":
+    if name in ("pixels", "scaled"):
         wanted = images / (levels - 1)
     elif name == "bits":
         wanted = (images >= (levels + 1) // 2).float()
@@ -367,4 +368,63 @@ def test_domains_come_back(name, dataset, levels, generator):
         assert torch.equal((wanted * levels).floor(), images.float())
         return
     torch.testing.assert_close(back, wanted)
+    if name == "scaled":
+        assert (tokens.min(), tokens.max()) == (-1, 1)
+        assert domain.restore(3 * tokens).max() == 1  # a model may overshoot
+        return
     assert int(tokens.max()) < domain.symbols
+
+
+# ------------------------------------------------------------------ GANs
+
+GAN = """
+data.name = "digits"
+data.tokens = "scaled"
+[model]
+kind = "gan"
+width = 8
+depth = 1
+heads = 2
+latent = 3
+noise = 2
+[training]
+steps = 4
+batch = 4
+log = 2
+[adversarial]
+depth = 2
+communication = 1.0
+[evaluate]
+measure = "images"
+rows = 40
+samples = 60
+every = 4
+"""
+
+
+def test_a_gan_is_trained_measured_and_recorded(written, tmp_path):
+    recipe = read_recipe(written(GAN), "smoke")
+    found = read_run(train(recipe, root=tmp_path / "runs"))
+    assert found.model.config == GANSizes(16, 4, 8, 1, 2, latent=3, noise=2)
+    assert {"accepted", "ratio", "smallest class"} <= set(found.history[1])
+    assert "ratio" not in found.history[0]
+    assert set(found.metrics["completions"]) == {"0.1", "0.3", "0.5", "0.75"}
+    assert found.metrics["rows"] == 40
+    assert found.metrics["joint"]["samples"] == 60
+    assert found.example_batch(2).shape == (2, 16, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"scaled"', '"patches"', "data.tokens must be 'scaled'"),
+        ('kind = "gan"', "", "has no part 'adversarial'"),
+        ("depth = 2", "deep = 2", "Unknown key 'adversarial.deep'"),
+        ("communication = 1.0", "communication = -1.0", "is 0 or more"),
+        ("every = 4", "every = -1", "evaluate.every must be at least 0"),
+    ],
+)
+def test_gans_that_cannot_be(written, tmp_path, old, new, said):
+    assert old in GAN
+    with pytest.raises(ValueError, match=said):
+        train(read_recipe(written(GAN.replace(old, new, 1)), "smoke"), root=tmp_path)

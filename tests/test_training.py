@@ -17,6 +17,7 @@ from biglearn_lite import tasks, training
 from biglearn_lite._checkpoint import CHECKPOINT, Averaged
 from biglearn_lite._domains import image_domain
 from biglearn_lite._optimise import Optimisers, compiled
+from biglearn_lite.gan import Adversarial, BigLearnGAN, GANSizes
 from biglearn_lite.likelihood import (
     AnyConditionalSizes,
     AnyConditionalTransformer,
@@ -517,9 +518,11 @@ def test_a_step_waits_for_nothing(law):
     assert few  # the entry at the end does wait, so the count works
 
 
-@pytest.mark.parametrize("domain", ["pixels", "bits", "patches", "frequencies"])
+@pytest.mark.parametrize(
+    "domain", ["pixels", "bits", "scaled", "patches", "frequencies"]
+)
 def test_no_domain_waits(domain, generator):
-    size = (4, 4) if domain in ("patches", "frequencies") else (4, 2)
+    size = (4, 2) if domain in ("pixels", "bits") else (4, 4)
     found = image_domain(domain, (1, 8, 8), 17, size)
     images = torch.randint(17, (10, 1, 8, 8), generator=generator).to(torch.uint8)
     sizes = AnyConditionalSizes(
@@ -532,6 +535,22 @@ def test_no_domain_waits(domain, generator):
     data = Batches(images, found.transform)
     few, many = (waits(data, TaskSampler(found.length), model, n) for n in (2, 6))
     assert few == many
+
+
+@pytest.mark.parametrize(
+    "game", [Adversarial(), Adversarial("naive", penalty="difference")]
+)
+def test_no_player_waits(game):
+    data = Batches(torch.zeros(10, 9, 2))
+
+    def count(steps):
+        model = BigLearnGAN(GANSizes(9, 2, width=8, depth=1, heads=2))
+        settings = Settings(steps=steps, batch=4, log=99)
+        with Waits() as mode:
+            fit(model, data, TaskSampler(9), settings, seed=0, loss=game)
+        return mode.found
+
+    assert count(2) == count(6)
 
 
 @pytest.mark.parametrize(
