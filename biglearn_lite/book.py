@@ -222,6 +222,7 @@ def _papermill(root: Path, slug: str, notebook: Any, settings: Settings) -> Any:
                 cwd=str(root / "book"),
                 progress_bar=settings.progress,
                 request_save_on_cell_execute=False,
+                coalesce_streams=True,  # a busy machine cuts them anywhere
                 execution_timeout=settings.timeout,
                 extra_arguments=["--log-level=CRITICAL"],  # only its own notices
             )
