@@ -73,7 +73,7 @@ def log_loss(log_p: Tensor, labels: Tensor) -> float:
 def calibration_error(log_p: Tensor, labels: Tensor, bins: int = 15) -> float:
     """Expected calibration error of the most likely class (Guo et al. 2017, eq. 3).
 
-        sum over bins of  share of the rows * |accuracy - mean confidence|
+        sum over bins of  share of the rows * abs(accuracy - mean confidence)
 
     with bins of equal width in the confidence `max_y p(y | x)`.
 

@@ -213,7 +213,7 @@ def marginal_distance(
     ten test rows a component allow, at most `dims`.
 
     Args:
-        train: (M, D) values at T of training rows, D = |T| P.
+        train: (M, D) values at T of training rows, `D = |T| P`.
         test: (N, D) of test rows.
         fake: (K N, D) of samples, see `compare`.
         generator: of the floor.

@@ -121,11 +121,11 @@ class Look(nn.Module):
 class Guess(nn.Module):
     """`p(y | x_S)` for any source, with a temperature for each size of the source.
 
-        p(y | x_S) = softmax(mean of the members' log probabilities / t(|S| / L))
+        p(y | x_S) = softmax(mean of the members' log probabilities / t(s))
 
-    with `t` linear between the `SHARES` (temperature scaling: Guo et al. 2017). The
-    mean is that of logs: a mean of probabilities is flatter than what each member
-    says, so a temperature that was found for members would not be right for it.
+    with `s = |S| / L` and `t` linear between the `SHARES` (temperature scaling: Guo et
+    al. 2017). The mean is that of logs: one of probabilities is flatter than what each
+    member says, so a temperature that was found for members would not be right for it.
 
     Args:
         sizes: see `JudgeSizes`.
