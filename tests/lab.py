@@ -175,6 +175,6 @@ def wait_until_run(page):
         && !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText));
       return cells.length && !open.length ? 'done' : '';
     }"""
-    found = page.wait_for_function(state, timeout=180_000).json_value()
+    found = page.wait_for_function(state, timeout=300_000).json_value()
     if found != "done":
         pytest.fail(f"a cell failed in JupyterLab: {found}")
