@@ -171,7 +171,7 @@ def image_report(
     )
     kept = _places(len(test), rows)
     train, test, labels = train[_places(len(train), TRAIN)], test[kept], labels[kept]
-    space = _Features(judges, train, test, draws)
+    space = Features(judges, train, test, draws)
     fixed = Generator().manual_seed(SEED)
     report = {"rows": len(test), "joint": _joint(asked, space, test, samples)}
     report |= _completions(asked, space, test, labels, shares, completions, fixed)
@@ -183,7 +183,7 @@ def _places(many: int, most: int) -> Tensor:
     return torch.linspace(0, many - 1, min(many, most)).round().long()
 
 
-class _Features:
+class Features:
     """The judge's features of real rows, projected so that rows suffice."""
 
     def __init__(self, judges: Judges, train: Tensor, test: Tensor, draws: int) -> None:
@@ -205,7 +205,7 @@ class _Features:
 
 
 def _joint(
-    asked: _Asked, space: _Features, test: Tensor, samples: int
+    asked: _Asked, space: Features, test: Tensor, samples: int
 ) -> dict[str, Any]:
     """Samples of everything, from nothing."""
     samples, look = max(samples, len(test)), asked.judges.look
@@ -231,7 +231,7 @@ def _written(found: Comparison) -> dict[str, float]:
 
 def _completions(
     asked: _Asked,
-    space: _Features,
+    space: Features,
     test: Tensor,
     labels: Tensor,
     shares: Sequence[float],
@@ -289,7 +289,7 @@ def _agree(
 
 
 def _far(
-    space: _Features, made: Tensor, test: Tensor, source: Tensor, patch: int
+    space: Features, made: Tensor, test: Tensor, source: Tensor, patch: int
 ) -> dict[str, float]:
     """How far completions are from the test rows, and how well they fit."""
     again = test.repeat(len(made), 1, 1, 1), source.repeat(len(made), 1)

@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
-from biglearn_lite._scenes import in_parts
+from biglearn_lite._report import TRAIN, Features
 from biglearn_lite._sums import Law
 from biglearn_lite.likelihood import CausalTransformer, random_order
 from biglearn_lite.metrics import (
     Judges,
-    Projection,
     acceptance,
     class_shares,
-    compare,
     image_report,
 )
 from biglearn_lite.runs import load_run
@@ -218,25 +216,19 @@ class _Look:
     """Joint samples at a glance: how many are accepted, how far away they are."""
 
     def __init__(self, prepared: Prepared, part: EvaluatePart) -> None:
-        self.prepared, self.part = prepared, part
-        self.look = _judges(prepared).look
+        self.prepared, judges = prepared, _judges(prepared)
+        self.look = judges.look
         train, test, _ = _real(prepared)
-        features = in_parts(self.look.features, train[:10_240])
         self.rows = min(part.rows, len(test))
-        self.project = Projection(features, max(1, self.rows // 10))
-        self.train = self.project(features)
-        self.test = self.project(in_parts(self.look.features, test[: self.rows]))
+        self.space = Features(judges, train[:TRAIN], test[: self.rows], draws=20)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
-        features = self.project(in_parts(self.look.features, made))
-        fixed = torch.Generator().manual_seed(SEED)
-        found = compare(self.train, self.test, features, fixed)
         shares = class_shares(made, self.look)
         return {
             "accepted": acceptance(made, self.look),
             "smallest class": shares.min().item(),
-            "ratio": found.ratio,
+            "ratio": self.space.compare(made).ratio,
         }
 
     def _joint(self, model: nn.Module, rows: int) -> Tensor:

@@ -58,15 +58,27 @@ def register_module(module: type, sizes: type) -> None:
         sizes: the frozen dataclass of its sizes.
     """
 
-    def pack(model: Any) -> tuple[dict[str, Any], Tensors]:
-        return dataclasses.asdict(model.config), model.state_dict()
-
     def build(config: dict[str, Any], tensors: Tensors) -> Any:
-        model = module(sizes(**config))
-        model.load_state_dict(tensors)
-        return model.eval()
+        return _build_module(module, sizes, config, tensors)
 
-    KINDS[module.__name__] = Kind(pack, build)
+    KINDS[module.__name__] = Kind(_pack_module, build)
+
+
+def _pack_module(model: Any) -> tuple[dict[str, Any], Tensors]:
+    return dataclasses.asdict(model.config), model.state_dict()
+
+
+def _pack_half(model: Any) -> tuple[dict[str, Any], Tensors]:
+    config, tensors = _pack_module(model)
+    return config, {name: tensor.half() for name, tensor in tensors.items()}
+
+
+def _build_module(
+    module: type, sizes: type, config: dict[str, Any], tensors: Tensors
+) -> Any:
+    model = module(sizes(**config))
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def _pack_mixture(mixture: Any) -> tuple[dict[str, Any], Tensors]:
@@ -98,17 +110,10 @@ def _later(where: str, module: str, sizes: str, half: bool = False) -> Kind:
 
     def build(config: dict[str, Any], tensors: Tensors) -> Any:
         home = importlib.import_module(f"biglearn_lite.{where}")
-        model = getattr(home, module)(getattr(home, sizes)(**config))
-        model.load_state_dict(tensors)
-        return model.eval()
+        kind = getattr(home, module), getattr(home, sizes)
+        return _build_module(*kind, config, tensors)
 
-    def pack(model: Any) -> tuple[dict[str, Any], Tensors]:
-        tensors = model.state_dict()
-        if half:
-            tensors = {name: tensor.half() for name, tensor in tensors.items()}
-        return dataclasses.asdict(model.config), tensors
-
-    return Kind(pack, build)
+    return Kind(_pack_half if half else _pack_module, build)
 
 
 for _name in ("AnyConditionalTransformer", "CausalTransformer"):

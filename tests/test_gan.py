@@ -26,6 +26,9 @@ from biglearn_lite.tasks import Task, TaskSampler, all_tasks
 from biglearn_lite.training import Batches, Settings, TrainingError, fit
 from biglearn_lite.transformer import TransformerSizes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 L, P, B = 5, 3, 6
 SIZES = GANSizes(L, P, width=16, depth=2, heads=2, latent=4, noise=2)
 
@@ -38,14 +41,6 @@ def fresh(make, *arguments, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return make(*arguments)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

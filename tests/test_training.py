@@ -26,6 +26,8 @@ from biglearn_lite.likelihood import (
 from biglearn_lite.tasks import TaskSampler
 from biglearn_lite.training import Batches, Settings, TrainingError, fit, mean_targets
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LENGTH, SYMBOLS = 4, 3
 
 
@@ -71,14 +73,6 @@ def run(
 def same(one, other):
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
