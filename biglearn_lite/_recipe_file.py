@@ -219,6 +219,8 @@ def _table(key: str, value: Any) -> Mapping[str, Any]:
 def _changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A table with some dotted keys put in."""
     changed = dict(table)
+    if changes.get("model.kind", "gan") != "gan":
+        changed.pop("adversarial", None)  # another kind of model plays no game
     for key, value in changes.items():
         _put(changed, key, value)
     return changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +27,9 @@ from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 if TYPE_CHECKING:
     from biglearn_lite._recipe_file import EvaluatePart
 
-__all__ = ["MEASURES", "bits_in_order", "measure", "nats_a_target"]
+__all__ = ["MEASURES", "bits_in_order", "looks", "measure", "nats_a_target"]
 
+SEEN = ("accepted", "smallest class", "ratio")  # of joint samples, by a watcher
 SEED = 1234  # of tasks, orders and noise, so that all models are asked the same
 
 
@@ -212,6 +213,12 @@ def watcher(
     return lambda step, model: {} if step % part.every else look(model)
 
 
+def looks(history: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Of a history, what `watcher` saw, and at which steps."""
+    seen = ("step", *SEEN)
+    return [{k: e[k] for k in seen} for e in history if SEEN[0] in e]
+
+
 class _Look:
     """Joint samples at a glance: how many are accepted, how far away they are."""
 
@@ -225,11 +232,9 @@ class _Look:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
         shares = class_shares(made, self.look)
-        return {
-            "accepted": acceptance(made, self.look),
-            "smallest class": shares.min().item(),
-            "ratio": self.space.compare(made).ratio,
-        }
+        ratio = self.space.compare(made).ratio
+        facts = acceptance(made, self.look), shares.min().item(), ratio
+        return dict(zip(SEEN, facts, strict=True))
 
     def _joint(self, model: nn.Module, rows: int) -> Tensor:
         domain, home = self.prepared.domain, _device(model)

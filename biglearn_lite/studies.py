@@ -128,6 +128,8 @@ def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
 def _made_with(recipe: Recipe) -> str:
     """All that decides a member but its seed."""
     parts = (recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate)
+    if recipe.model.kind == "gan":
+        parts = (*parts, recipe.adversarial)
     if is_experiment(recipe):
         parts = (recipe.data, recipe.model, getattr(recipe, recipe.model.kind))
     return repr(parts)
@@ -247,6 +249,8 @@ def _training(
     model, prepared, history = trained
     began = time.monotonic()
     metrics = evaluation.measure(model, prepared, recipe.evaluate)
+    if recipe.evaluate.every:  # the record keeps the history of one seed only
+        metrics = {**metrics, "looks": evaluation.looks(history)}
     if keep:
         path = _file(work, member, "safetensors")
         runs._write_weights(path, model.cpu(), prepared.examples)

@@ -414,6 +414,15 @@ def test_a_gan_is_trained_measured_and_recorded(written, tmp_path):
     assert found.example_batch(2).shape == (2, 16, 4)
 
 
+def test_a_change_to_another_kind_of_model_takes_the_game_away(written):
+    other = {"model.kind": "any-conditional", "data.tokens": "patches"}
+    path = written(GAN.replace("latent = 3\nnoise = 2\n", ""))
+    assert read_recipe(path, "smoke", other).adversarial is None
+    assert read_recipe(path, "smoke").adversarial.depth == 2
+    with pytest.raises(ValueError, match="has no part 'adversarial'"):
+        read_recipe(path, "smoke", {**other, "adversarial.depth": 3})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

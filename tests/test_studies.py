@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from biglearn_lite import studies
 from biglearn_lite.recipe import read_recipe, train_model
 from biglearn_lite.runs import read_run
 from biglearn_lite.studies import run_study
@@ -125,6 +126,16 @@ def test_another_recipe_cannot_use_what_is_there(whole, path, tmp_path):
     recipe = read_recipe(path, "cpu", {"training.rate": 1e-5})
     with pytest.raises(ValueError, match="of another version of the recipe"):
         run_study(recipe, root=tmp_path / "whole", path=path, resume=True)
+
+
+def test_another_game_cannot_use_what_is_there(tmp_path):
+    """A variant may be without a game; of one with it, the game decides."""
+    game = {"data.tokens": "scaled", "model.kind": "gan", "model.width": 8}
+    recipe = read_recipe("digits-gan", "smoke", game)
+    other = read_recipe("digits-gan", "smoke", {**game, "adversarial.strength": 0.5})
+    plain = read_recipe("sums", "smoke")
+    assert studies._made_with(recipe) != studies._made_with(other)
+    assert "Adversarial" not in studies._made_with(plain)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": 1'])
