@@ -83,9 +83,10 @@ def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def shown(run: dict[str, Any]) -> list[str]:
     """One recorded run, in words."""
+    took = f"{records.duration(run['seconds'])} " if "seconds" in run else ""
     return [
         f"the recorded run `{run['recipe']}` at profile `{run['profile']}` ",
-        f"({records.measured(run)}).",
+        f"({took}{records.measured(run)}).",
     ]
 
 
