@@ -22,7 +22,7 @@ from biglearn_lite.gan import (
     generator_loss,
 )
 from biglearn_lite.tasks import Task
-from biglearn_lite.training import _Training, facts_of
+from biglearn_lite.training import Settings, _Training, facts_of
 
 BETAS = (0.0, 0.99)  # no momentum: where the other player was says little
 
@@ -40,6 +40,7 @@ class AdversarialTraining(_Training):
 
     def prepare(self, loss: Adversarial) -> None:
         """The judge, optimisers, and the losses as graphs."""
+        self._check()
         self.game = loss
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.generator.initial_seed() + 1)
@@ -55,6 +56,18 @@ class AdversarialTraining(_Training):
         wrap = compiled if self.compile else lambda function: function
         self.make, self.judge_loss = wrap(generate), wrap(loss_of_judge)
         self.make_loss = wrap(loss_of_generator)
+
+    def _check(self) -> None:
+        if not isinstance(self.model, BigLearnGAN):
+            raise TypeError(
+                "A game is played by a BigLearnGAN, got a model of the class "
+                f"{type(self.model).__name__}; give it a loss of its own."
+            )
+        for name in ("muon", "decay"):  # both players learn by plain Adam
+            if (got := getattr(self.settings, name)) != getattr(Settings, name):
+                raise ValueError(
+                    f"{name} means nothing in a game, got {got}; leave it out."
+                )
 
     def _rates(self) -> tuple[tuple[nn.Module, float], ...]:
         rate = self.settings.rate
@@ -87,7 +100,7 @@ class AdversarialTraining(_Training):
             return []
         x, observed = self.batches.draw(self.rows, self.generator)
         pair = self.sampler.sample_pair(
-            self.rows, self.generator, self.device, observed
+            self.rows, self.generator, self.device, observed, checked=True
         )
         noises = [self.model.draw_noise(self.rows, self.generator) for _ in pair]
         return [

@@ -27,7 +27,7 @@ from biglearn_lite._agreement import (
 )
 from biglearn_lite._images import patchify
 from biglearn_lite._judges import SHARES, Guess, Judges, JudgeSizes
-from biglearn_lite._report import random_sources, unit_images
+from biglearn_lite._report import random_sources, spread_rows, unit_images
 from biglearn_lite._scenes import acceptance, scores
 from biglearn_lite.experiments import EXPERIMENTS, Outcome
 from biglearn_lite.likelihood import random_order
@@ -299,7 +299,7 @@ def _measured(
     """Of `look` on all test rows; of `guess` for each size of the source."""
     part, guess = recipe.judge, judges.guess
     test, truth = unit_images(recipe.data.name, "test")
-    few = torch.linspace(0, len(test) - 1, min(part.test, len(test))).round().long()
+    few = spread_rows(len(test), part.test)
     asked = [(None, test[few], truth[few])]
     left = [([k], x[rows], y[rows]) for k, rows in enumerate(blocks)]
     return {

@@ -200,7 +200,9 @@ class Discriminator(nn.Module):
         hidden = self.trunk(x, source, target, explicit=True, shown=union)  # (B, L, W)
         asked = target[..., None].to(hidden.dtype)
         pooled = (hidden * asked).sum(1) / asked.sum(1)  # (B, W)
-        return self.head(pooled).squeeze(-1).float()  # (B,)
+        # by hand, since in bfloat16 the small difference of two logits would be lost
+        logits = (pooled.float() * self.head.weight[0]).sum(-1)
+        return logits + self.head.bias[0]  # (B,)
 
 
 def start_large(net: BigLearnGAN | Discriminator) -> None:

@@ -23,6 +23,7 @@ from biglearn_lite._agreement import (
 from biglearn_lite._distances import (
     ROWS_A_FEATURE,
     Comparison,
+    Manifolds,
     Projection,
     compare,
     marginal_distance,
@@ -46,9 +47,16 @@ from biglearn_lite.likelihood import random_order
 from biglearn_lite.sources import dataset_entry
 from biglearn_lite.tasks import Task
 
-__all__ = ["image_report", "random_sources", "unit_images"]
+__all__ = [
+    "check_length",
+    "image_report",
+    "random_sources",
+    "spread_rows",
+    "unit_images",
+]
 
 SEED = 1234  # of sources and floors, so that all models are asked the same
+AGAIN = 4321  # of what a perfect sampler would have drawn
 SHARES = (0.1, 0.3, 0.5, 0.75)  # |S| / L of the completions
 EDGES = (0.0, 0.9)  # where diversity is looked at too
 TRAIN = 10_240  # training rows at most that projections and floors see
@@ -154,11 +162,7 @@ def image_report(
             gives is not finite.
     """
     sizes = judges.config
-    if model.length != sizes.length:
-        raise ValueError(
-            f"The model has {model.length} tokens and its judges {sizes.length} "
-            f"patches of {sizes.patch} x {sizes.patch}; use judges of this patch."
-        )
+    check_length(model.length, judges)
     if isinstance(model, nn.Module):
         model.eval()
     asked = _Asked(
@@ -169,17 +173,31 @@ def image_report(
         generator,
         chunk,
     )
-    kept = _places(len(test), rows)
-    train, test, labels = train[_places(len(train), TRAIN)], test[kept], labels[kept]
+    kept = spread_rows(len(test), rows)
+    train, test, labels = (
+        train[spread_rows(len(train), TRAIN)],
+        test[kept],
+        labels[kept],
+    )
     space = Features(judges, train, test, draws)
-    fixed = Generator().manual_seed(SEED)
     report = {"rows": len(test), "joint": _joint(asked, space, test, samples)}
-    report |= _completions(asked, space, test, labels, shares, completions, fixed)
+    report |= _completions(asked, space, test, labels, shares, completions)
     report["marginals"] = _marginals(asked, train, test, samples, draws)
     return report
 
 
-def _places(many: int, most: int) -> Tensor:
+def check_length(length: int, judges: Judges) -> None:
+    """Raise a ValueError if a model's tokens cannot be at the judges' patches."""
+    sizes = judges.config
+    if length != sizes.length:
+        raise ValueError(
+            f"The model has {length} tokens and its judges {sizes.length} patches of "
+            f"{sizes.patch} x {sizes.patch}; use judges of this patch."
+        )
+
+
+def spread_rows(many: int, most: int) -> Tensor:
+    """Numbers of `most` of `many` rows, spread over all of them."""
     return torch.linspace(0, many - 1, min(many, most)).round().long()
 
 
@@ -195,6 +213,11 @@ class Features:
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.project(in_parts(self.network, images))
+
+    def real(self) -> Manifolds:
+        """What as many training rows reach."""
+        rows = spread_rows(len(self.train), len(self.test))
+        return precision_recall_density_coverage(self.test, self.train[rows])
 
     def compare(self, images: Tensor) -> Comparison:
         fixed = Generator().manual_seed(SEED)
@@ -222,6 +245,7 @@ def _joint(
         "largest class": max(shares),
         **_written(space.compare(made)),
         **precision_recall_density_coverage(space.test, first)._asdict(),
+        **{f"{name}, real": value for name, value in space.real()._asdict().items()},
     }
 
 
@@ -236,11 +260,12 @@ def _completions(
     labels: Tensor,
     shares: Sequence[float],
     completions: int,
-    fixed: Generator,
 ) -> dict[str, Any]:
     """Completions of each test row at every share; at the edges how they differ."""
     patch, differ, found = asked.judges.config.patch, {}, {}
     for share in sorted({*shares, *EDGES}):
+        # a seed for each share, so that other shares change nothing
+        fixed = Generator().manual_seed(SEED + round(1000 * share))
         source = random_sources(len(test), asked.model.length, share, fixed)
         if share not in shares and source.all(1).any():
             continue  # of few tokens, 0.9 may be all
@@ -253,7 +278,7 @@ def _completions(
         cut = torch.stack([patchify(each, patch) for each in made])
         differ[str(share)] = diversity(cut, ~source).mean().item()
         if share in shares:
-            found[str(share)] = _agree(asked, made, test, labels, source, fixed)
+            found[str(share)] = _agree(asked, made, test, labels, source)
             found[str(share)] |= _far(space, made, test, source, patch)
     return {"completions": found, "diversity": differ}
 
@@ -264,7 +289,6 @@ def _agree(
     test: Tensor,
     labels: Tensor,
     source: Tensor,
-    fixed: Generator,
 ) -> dict[str, float]:
     """What completions (K, B, C, H, W) show, against what they may show."""
     judges = asked.judges
@@ -277,10 +301,12 @@ def _agree(
     law = log_p.double().log_softmax(-1).cpu()
     counts = nn.functional.one_hot(shown, law.shape[1]).sum(0)
     agrees, perfect = agreement(labels, shown), perfect_agreement(law)
-    divergence = class_kl(counts, law, fixed)
+    divergence = class_kl(counts, law, Generator().manual_seed(AGAIN))
     return {
         "agreement": agrees,
         "perfect agreement": perfect,
+        # the same in the mean if the judge is calibrated: what it gives the label
+        "label's probability": law.exp().gather(1, labels[:, None]).mean().item(),
         "points": 100 * (agrees - perfect),
         "bayes accuracy": bayes_accuracy(law),
         "class kl": divergence.value,

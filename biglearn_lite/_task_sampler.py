@@ -121,6 +121,7 @@ class TaskSampler:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         observed: Tensor | None = None,
+        checked: bool = False,
     ) -> tuple[Task, Task]:
         """Two tasks with the same union `S` and `T` in every row, for communication.
 
@@ -130,7 +131,8 @@ class TaskSampler:
         the target is the rest of the union. They may coincide, and must where the
         union is one token or (presets) allows only one task. Arguments as in `sample`.
         """
-        available, fresh = self._prepare(batch, generator, device, observed)
+        given = generator, device, observed, checked
+        available, fresh = self._prepare(batch, *given)
         union = self._draw(available, fresh(), self._sizes).union
         first = self._draw(union, fresh(), self._sizes_filling)
         return first, self._draw(union, fresh(), self._sizes_filling)

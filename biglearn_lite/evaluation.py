@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
-from biglearn_lite._report import TRAIN, Features
+from biglearn_lite._report import TRAIN, Features, check_length, spread_rows
 from biglearn_lite._sums import Law
 from biglearn_lite.likelihood import CausalTransformer, random_order
 from biglearn_lite.metrics import (
     Judges,
     acceptance,
-    class_shares,
     image_report,
 )
 from biglearn_lite.runs import load_run
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEASURES", "bits_in_order", "looks", "measure", "nats_a_target"]
 
-SEEN = ("accepted", "smallest class", "ratio")  # of joint samples, by a watcher
+SEEN = ("accepted", "ratio")  # of joint samples, by a watcher
 SEED = 1234  # of tasks, orders and noise, so that all models are asked the same
 
 
@@ -124,7 +123,7 @@ def _device(model: nn.Module) -> torch.device:
 def test_tokens(prepared: Prepared, rows: int) -> Tensor:
     """Tokens of test rows spread over the whole test set; noise is always the same."""
     test = prepared.test
-    keep = torch.linspace(0, len(test) - 1, min(rows, len(test))).round().long()
+    keep = spread_rows(len(test), rows)
     return prepared.domain.transform(test[keep], torch.Generator().manual_seed(SEED))
 
 
@@ -169,22 +168,45 @@ def half_tasks(length: int, rows: int) -> Task:
 
 def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
     """The report on a model of images (`metrics.image_report`), by recorded judges."""
-    return image_report(
+    facts = {"judges": load_run(_judges_of(prepared)).provenance["recipe_sha256"]}
+    return facts | image_report(
         model,
         _judges(prepared),
         *_real(prepared),
         torch.Generator().manual_seed(SEED),
         tokens=lambda x: _tokens(prepared, x),
-        restore=prepared.domain.restore,
+        restore=lambda tokens: _grey(prepared, tokens),
         samples=part.samples,
         rows=part.rows,
     )
 
 
 def _judges(prepared: Prepared) -> Judges:
-    """The judges of a dataset, from their record; `mnist5k` is judged as `mnist`."""
-    name = prepared.name.removesuffix("5k")
-    return load_run(f"{name}-judge").model
+    """The judges of a dataset, from their record."""
+    return load_run(_judges_of(prepared)).model
+
+
+def _judges_of(prepared: Prepared) -> str:
+    """Name of their recipe; `mnist5k` is judged as `mnist`."""
+    return f"{prepared.name.removesuffix('5k')}-judge"
+
+
+def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
+    """What a measure needs is asked for before training, not when it is over.
+
+    Raises:
+        ValueError: if images are to be judged, and the data are none, there is no
+            record of judges, or their patches are not the model's tokens.
+    """
+    if part.measure != "images" and not part.every:
+        return
+    _real(prepared)
+    if prepared.domain.symbols:
+        raise ValueError(
+            "Judges read values, and these tokens are symbols; take data.tokens = "
+            "'scaled' or 'patches'."
+        )
+    check_length(prepared.domain.length, _judges(prepared))
 
 
 def _real(prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,6 +223,14 @@ def _tokens(prepared: Prepared, x: Tensor) -> Tensor:
     top = dataset_entry(prepared.name).levels - 1
     grey = (x * top).round().to(torch.uint8)
     return prepared.domain.transform(grey, torch.Generator().manual_seed(SEED))
+
+
+def _grey(prepared: Prepared, tokens: Tensor) -> Tensor:
+    """Images in [0, 1]. Noise that filled the steps between grey levels goes again."""
+    made, steps = prepared.domain.restore(tokens), prepared.domain.levels
+    if steps == 1:
+        return made
+    return (made * steps).floor().clamp(0, steps - 1) / (steps - 1)
 
 
 def watcher(
@@ -226,14 +256,15 @@ class _Look:
         self.prepared, judges = prepared, _judges(prepared)
         self.look = judges.look
         train, test, _ = _real(prepared)
-        self.rows = min(part.rows, len(test))
-        self.space = Features(judges, train[:TRAIN], test[: self.rows], draws=20)
+        # the rows of the report, so that the last look is an estimate of its numbers
+        test = test[spread_rows(len(test), part.rows)]
+        self.rows = len(test)
+        train = train[spread_rows(len(train), TRAIN)]
+        self.space = Features(judges, train, test, draws=20)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
-        shares = class_shares(made, self.look)
-        ratio = self.space.compare(made).ratio
-        facts = acceptance(made, self.look), shares.min().item(), ratio
+        facts = acceptance(made, self.look), self.space.compare(made).ratio
         return dict(zip(SEEN, facts, strict=True))
 
     def _joint(self, model: nn.Module, rows: int) -> Tensor:
@@ -243,7 +274,7 @@ class _Look:
         for part in torch.arange(rows).split(512):
             blank = torch.zeros(len(part), domain.length, domain.values, device=home)
             task = Task.joint(len(part), domain.length, home)
-            made.append(domain.restore(model.sample(blank, task, fixed).cpu()))
+            made.append(_grey(self.prepared, model.sample(blank, task, fixed).cpu()))
         return torch.cat(made).clamp(0, 1)
 
 

@@ -208,6 +208,15 @@ def clear_work(work: Path) -> None:
             folder.rmdir()
 
 
+def _check_looks(recipe: Recipe) -> None:
+    """What is seen is written into entries of the history, so there must be one."""
+    every, log = recipe.evaluate.every, recipe.training.log
+    if every % log:
+        raise ValueError(
+            f"evaluate.every is a multiple of training.log, got {every} and {log}."
+        )
+
+
 def train_model(
     recipe: Recipe,
     seed: int,
@@ -220,7 +229,9 @@ def train_model(
     """A trained model, its data and its history; None if the time was over before."""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     evaluation.check_measure(recipe.evaluate)  # not only when training is over
+    _check_looks(recipe)
     prepared = prepare(recipe.data, seed).to(place)
+    evaluation.check_ready(prepared, recipe.evaluate)
     fresh = build_model(recipe, prepared, seed).to(place)
     sampler = build_sampler(recipe, prepared.domain.length, seed)
     if work is not None and not resume:  # now that the recipe has proved sound

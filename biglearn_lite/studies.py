@@ -121,7 +121,10 @@ def _kept(recipe: Recipe) -> Member:
 
 def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
     """The recipe with the changes of a variant."""
-    its = dict(recipe.changes) | dict(recipe.study.variants[variant])
+    own = recipe.study.variants[variant]
+    its = dict(recipe.changes) | dict(own)
+    if own.get("model.kind", "gan") != "gan":  # a change of the game is for the others
+        its = {k: v for k, v in its.items() if not k.startswith("adversarial.")}
     return read_recipe(source, recipe.profile, its)
 
 

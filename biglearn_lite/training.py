@@ -66,9 +66,9 @@ class Settings:
         targets: supervised tokens in all, the budget that objectives are compared at.
         batch: `B`, rows in a step; 0: as many as give `step_targets`.
         step_targets: supervised tokens in a step, in the mean.
-        rate: of AdamW.
+        rate: of AdamW; of Adam, for the players of a game.
         muon: rate of Muon for the matrices inside the blocks, relative to `rate`;
-            0 leaves them to AdamW too.
+            0 leaves them to AdamW too. Games have neither this nor `decay`.
         warmup: steps until the rate is reached.
         final: share of the rate that is left at the end of the cosine.
         decay: weight decay.
@@ -194,8 +194,9 @@ def fit(
 
     Returns:
         The moving average of the model; the history, with means over every
-        `settings.log` steps (the loss in nats a target, and the norm of its gradient)
-        and the supervised tokens so far; and whether training is finished.
+        `settings.log` steps (the loss in nats a target, or the judge's matching, and
+        the norm of its gradient) and the supervised tokens so far; and whether training
+        is finished.
 
     Raises:
         TrainingError: if the loss is no longer finite.
@@ -340,8 +341,11 @@ def _stop(said: dict[str, float], step: int, folder: Path | None) -> None:
     if folder is not None:
         there = folder / CHECKPOINT
         back = f"the last good checkpoint is {there}" if there.exists() else back
+    rest = {k: v for k, v in said.items() if k not in ("loss", "norm")}
+    worse = [f", {k} {v}" for k, v in rest.items() if not math.isfinite(v)]
     raise TrainingError(
-        f"The loss is {said['loss']} and its gradient {said['norm']} at step {step}, "
+        f"The loss is {said['loss']} and its gradient {said['norm']}"
+        f"{''.join(worse)} at step {step}, "
         f"with {said['source']:.2f} source and {said['target']:.2f} target tokens a "
         f"row and {said['joint']:.0%} joint tasks; {back}. Lower the rate, or look at "
         "the data of that step."

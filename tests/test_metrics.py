@@ -21,7 +21,7 @@ from biglearn_lite._judge_training import (
     left_out,
 )
 from biglearn_lite._judges import SHARES, between
-from biglearn_lite._report import _places, fixed_targets
+from biglearn_lite._report import fixed_targets, spread_rows
 from biglearn_lite.data import patchify, unpatchify
 from biglearn_lite.metrics import (
     Guess,
@@ -655,6 +655,7 @@ def test_the_report_of_a_perfect_sampler(toy, generator):
     # distances are in the range of the floor
     assert joint["ratio"] < 4
     assert joint["precision"] == joint["recall"] == joint["coverage"] == 1
+    assert joint["precision, real"] == joint["recall, real"] == 1
     for found in report["marginals"].values():
         assert found["ratio"] < 4
     for found in report["completions"].values():
@@ -782,10 +783,34 @@ def test_models_are_asked_the_same(toy):
     assert all(a == b for a, b in zip(seen[:half], seen[half:], strict=True))
     assert max(map(len, seen)) == 64
     # the rows are spread over the whole test set
-    rows = patchify(data[1][_places(400, 100)], 2)[:64]
+    rows = patchify(data[1][spread_rows(400, 100)], 2)[:64]
     place = next(i for i, task in enumerate(seen) if task.source.any(1).all())
     given = seen[place].source
     torch.testing.assert_close(shown[place][given], rows[given])
+
+
+def test_no_share_changes_another(toy):
+    """Neither more shares nor more completions change what is asked at one."""
+    model, judges, images, labels = toy
+    data, seen = (images[:500], images[500:900], labels[500:900]), []
+
+    class Watched(FromTheTable):
+        def sample(self, x, task, generator=None):
+            if task.source.any(1).all():
+                seen[-1].append(task.source)
+            return super().sample(x, task, generator)
+
+    watched = Watched(model.table, model.weights)
+    for shares, completions in (((0.25, 0.5, 0.75), 2), ((0.5, 0.75), 3)):
+        seen.append([])
+        image_report(
+            watched, judges, *data, torch.Generator().manual_seed(0), shares=shares,
+            rows=100, samples=100, draws=2, completions=completions, chunk=100,
+        )  # fmt: skip
+    few = [source for source in seen[1] if source[0].sum() == 2]
+    many = [source for source in seen[0] if source[0].sum() == 2]
+    assert (len(many), len(few)) == (2, 3)
+    assert all(torch.equal(many[0], each) for each in many + few)
 
 
 def test_tokens_of_their_own(toy, generator):
@@ -826,8 +851,8 @@ def test_what_cannot_be_reported(toy, generator):
 
 
 def test_test_rows_are_spread():
-    assert _places(9, 3).tolist() == [0, 4, 8]
-    assert _places(3, 9).tolist() == [0, 1, 2]
+    assert spread_rows(9, 3).tolist() == [0, 4, 8]
+    assert spread_rows(3, 9).tolist() == [0, 1, 2]
 
 
 def test_fixed_targets():

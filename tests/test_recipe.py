@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from biglearn_lite import cli, data, tasks
+from biglearn_lite import cli, data, evaluation, tasks
 from biglearn_lite._domains import image_domain
 from biglearn_lite._images import dequantize
-from biglearn_lite._prepare import fill_with_mean, hide, prepare
+from biglearn_lite._prepare import Prepared, fill_with_mean, hide, prepare
 from biglearn_lite._recipe_file import PARTS, DataPart
+from biglearn_lite._report import spread_rows
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
 from biglearn_lite.gan import GANSizes
@@ -21,8 +22,10 @@ from biglearn_lite.recipe import (
     read_recipe,
     recipe_names,
     train,
+    train_model,
 )
 from biglearn_lite.runs import read_run
+from biglearn_lite.training import Batches
 
 TINY = """
 about = "tiny"
@@ -380,6 +383,7 @@ def test_domains_come_back(name, dataset, levels, generator):
 GAN = """
 data.name = "digits"
 data.tokens = "scaled"
+data.size = [2, 2]
 [model]
 kind = "gan"
 width = 8
@@ -406,7 +410,7 @@ def test_a_gan_is_trained_measured_and_recorded(written, tmp_path):
     recipe = read_recipe(written(GAN), "smoke")
     found = read_run(train(recipe, root=tmp_path / "runs"))
     assert found.model.config == GANSizes(16, 4, 8, 1, 2, latent=3, noise=2)
-    assert {"accepted", "ratio", "smallest class"} <= set(found.history[1])
+    assert {"accepted", "ratio"} <= set(found.history[1])
     assert "ratio" not in found.history[0]
     assert set(found.metrics["completions"]) == {"0.1", "0.3", "0.5", "0.75"}
     assert found.metrics["rows"] == 40
@@ -423,6 +427,33 @@ def test_a_change_to_another_kind_of_model_takes_the_game_away(written):
         read_recipe(path, "smoke", {**other, "adversarial.depth": 3})
 
 
+def test_a_last_look_is_at_the_rows_of_the_report(written):
+    recipe = read_recipe(written(GAN), "smoke")
+    prepared = prepare(recipe.data, 0)
+    space = evaluation._Look(prepared, recipe.evaluate).space
+    rows = prepared.test[spread_rows(len(prepared.test), 40)].float() / 16
+    torch.testing.assert_close(space.test, space(rows))
+
+
+def test_symbols_have_no_judges(written):
+    text = GAN.split("[adversarial]")[0].replace('"gan"', '"any-conditional"')
+    text = text.replace('"scaled"', '"bits"').replace("latent = 3\nnoise = 2\n", "")
+    text += '[evaluate]\nmeasure = "images"'
+    with pytest.raises(ValueError, match="these tokens are symbols"):
+        train_model(read_recipe(written(text), "smoke"), 0)
+
+
+@pytest.mark.parametrize("steps", [1, 17])
+def test_noise_between_grey_levels_goes_again(steps):
+    """A model of dequantised values is judged by images as the data are."""
+    images = torch.randint(17, (3, 1, 8, 8), generator=torch.Generator()).byte()
+    domain = image_domain("patches" if steps > 1 else "scaled", (1, 8, 8), 17)
+    assert domain.levels == steps
+    prepared = Prepared(domain, Batches(images), images, None, None)
+    grey = evaluation._grey(prepared, domain.transform(images, None))
+    torch.testing.assert_close(grey, images / 16)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -431,6 +462,8 @@ def test_a_change_to_another_kind_of_model_takes_the_game_away(written):
         ("depth = 2", "deep = 2", "Unknown key 'adversarial.deep'"),
         ("communication = 1.0", "communication = -1.0", "is 0 or more"),
         ("every = 4", "every = -1", "evaluate.every must be at least 0"),
+        ("every = 4", "every = 3", "multiple of training.log, got 3 and 2"),
+        ("[2, 2]", "[4, 4]", "4 tokens and its judges 16 patches"),
     ],
 )
 def test_gans_that_cannot_be(written, tmp_path, old, new, said):

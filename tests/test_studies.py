@@ -132,10 +132,19 @@ def test_another_game_cannot_use_what_is_there(tmp_path):
     """A variant may be without a game; of one with it, the game decides."""
     game = {"data.tokens": "scaled", "model.kind": "gan", "model.width": 8}
     recipe = read_recipe("digits-gan", "smoke", game)
-    other = read_recipe("digits-gan", "smoke", {**game, "adversarial.strength": 0.5})
+    other = read_recipe("digits-gan", "smoke", {**game, "adversarial.strength": 9.0})
     plain = read_recipe("sums", "smoke")
     assert studies._made_with(recipe) != studies._made_with(other)
     assert "Adversarial" not in studies._made_with(plain)
+
+
+def test_a_change_of_the_game_is_not_for_other_models():
+    recipe = read_recipe("digits-gan", "smoke", {"adversarial.strength": 9.0})
+    found = {
+        v: studies._variant("digits-gan", recipe, v) for v in recipe.study.variants
+    }
+    assert found["joint only"].adversarial.strength == 9.0
+    assert found["likelihood"].adversarial is None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": 1'])

@@ -532,10 +532,18 @@ def test_no_domain_waits(domain, generator):
 
 
 @pytest.mark.parametrize(
-    "game", [Adversarial(), Adversarial("naive", penalty="difference")]
+    "game",
+    [
+        Adversarial(),
+        Adversarial("naive", penalty="difference"),
+        Adversarial(communication=1.0),
+    ],
 )
-def test_no_player_waits(game):
-    data = Batches(torch.zeros(10, 9, 2))
+@pytest.mark.parametrize("whole", [True, False])
+def test_no_player_waits(game, whole):
+    observed = torch.ones(10, 9, dtype=torch.bool)
+    observed[:, 3:] = whole
+    data = Batches(torch.zeros(10, 9, 2), observed=observed)
 
     def count(steps):
         model = BigLearnGAN(GANSizes(9, 2, width=8, depth=1, heads=2))
