@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from biglearn_lite._clouds import CloudsPart
 from biglearn_lite._judge_training import JudgePart
 from biglearn_lite.claims import PROFILES, check_profile
 from biglearn_lite.em_experiments import ClusteringPart, EMPart
@@ -122,6 +123,7 @@ PARTS = {
     "em": EMPart,
     "clustering": ClusteringPart,
     "judge": JudgePart,
+    "clouds": CloudsPart,
     "study": StudyPart,
 }
 
@@ -143,6 +145,7 @@ class Recipe:
     em: EMPart
     clustering: ClusteringPart
     judge: JudgePart
+    clouds: CloudsPart
     study: StudyPart
     text: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
