@@ -28,6 +28,9 @@ _PUBLIC = {
     "pair": "tasks",
     "one_of": "tasks",
     "load": "data",
+    "draw_faces": "faces",
+    "attribute_law": "faces",
+    "prepare_celeba": "celeba",
     "patchify": "data",
     "unpatchify": "data",
     "GaussianMixture": "mixtures",
@@ -67,6 +70,8 @@ _PUBLIC = {
 _MODULES = (
     "tasks",
     "data",
+    "faces",
+    "celeba",
     "mixtures",
     "transformer",
     "landscapes",

@@ -33,7 +33,7 @@ class Prepared:
         law: the exact law, where it is known.
         examples: a few test tokens that may be published, or None.
         name: of the dataset.
-        labels: (N,) of the rows in `test`, or None.
+        labels: (N,) of the rows in `test`, (N, K) attributes of faces, or None.
     """
 
     domain: Domain
@@ -70,9 +70,9 @@ def prepare(part: DataPart, seed: int) -> Prepared:
         batches = Batches(loaded.tokens, None, loaded.probabilities)
         sample = loaded.sample(EXAMPLES, torch.Generator().manual_seed(0))
         return Prepared(domain, batches, loaded.tokens, loaded, sample)
-    levels = dataset_entry(part.name).levels
+    entry = dataset_entry(part.name)
     images = loaded.images
-    domain = image_domain(part.tokens, images.shape[1:], levels, part.size)
+    domain = image_domain(part.tokens, images.shape[1:], entry.levels, part.size)
     if part.held_out:
         kept = len(images) - round(part.held_out * len(images))
         if not 0 < kept < len(images):
@@ -81,12 +81,13 @@ def prepare(part: DataPart, seed: int) -> Prepared:
                 f"both sides, got {part.held_out}."
             )
         train, test = images[:kept], images[kept:]
-        labels = loaded.labels[kept:]
+        labels = loaded[1][kept:]
     else:
-        train, (test, labels) = images, load(part.name, "test")
+        train, (test, labels) = images, load(part.name, "test")[:2]
     batches = _incomplete(part, train, domain, seed)
     fixed = torch.Generator().manual_seed(0)
-    examples = domain.transform(test[:EXAMPLES], fixed)
+    # a record is published, and data that everyone has to get for himself are not
+    examples = None if entry.prepare else domain.transform(test[:EXAMPLES], fixed)
     return Prepared(domain, batches, test, None, examples, part.name, labels)
 
 

@@ -25,7 +25,8 @@ app = typer.Typer(
 data_app = typer.Typer(
     help="Datasets: what there is, and getting it.",
     no_args_is_help=True,
-    epilog="Examples: biglearn data list; biglearn data fetch mnist",
+    epilog="Examples: biglearn data list; biglearn data fetch mnist; "
+    "biglearn data prepare celeba",
 )
 book_app = typer.Typer(
     help="The book: run its chapters, render it, check it.",
@@ -92,6 +93,37 @@ def data_fetch(
         print(f"{name} is in {locate(entry, root=None, allow_download=True)}")
     except FileNotFoundError as error:  # not a mistake of the user's
         _stop(error, 1)
+
+
+@data_app.command(
+    "prepare",
+    epilog="Examples: biglearn data prepare celeba --images img_align_celeba.zip "
+    "--attributes list_attr_celeba.txt; biglearn data prepare celeba --size 32",
+)
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="celeba is the only one.")],
+    images: Annotated[
+        Path, typer.Option(help="The official zip, or a folder with its files.")
+    ] = Path("img_align_celeba.zip"),
+    attributes: Annotated[
+        Path, typer.Option(help="The official list of attributes.")
+    ] = Path("list_attr_celeba.txt"),
+    size: Annotated[int, typer.Option(help="Of the faces: 64 or 32 pixels.")] = 64,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Data root; makes ROOT/celeba/celeba64.safetensors [cache]."),
+    ] = None,
+) -> None:
+    """Make of your own official files what `load` reads; after a stop, run it again."""
+    from biglearn_lite.celeba import prepare_celeba
+
+    if name != "celeba":
+        raise ValueError(
+            f"There is nothing to prepare of {name!r}, only of 'celeba'; for others "
+            "use `biglearn data fetch`."
+        )
+    progress = sys.stderr.isatty()
+    print(prepare_celeba(images, attributes, size, root, progress=progress))
 
 
 # ------------------------------------------------------------------ book

@@ -3,7 +3,8 @@
 Two small sets of real handwritten digits ship inside packages that this one needs
 anyway, so that a chapter at its default parameters never asks for the network.
 `biglearn_lite.sources` says where the larger ones come from. `sums` is a law, known
-exactly, and needs no file at all.
+exactly, and needs no file at all; nor do `faces`, which are drawn. Photographs of
+faces, `celeba`, are prepared from the user's own files by `biglearn_lite.celeba`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from biglearn_lite._images import (
     unpixels,
 )
 from biglearn_lite._sums import SYMBOLS, Law, sums, to_text, to_tokens
+from biglearn_lite.celeba import SIZES as CELEBA_SIZES
+from biglearn_lite.celeba import load_celeba
+from biglearn_lite.faces import Faces, face_set
 from biglearn_lite.files import unpack
 from biglearn_lite.sources import DATASETS, Entry, dataset_entry, locate
 
@@ -38,6 +42,7 @@ __all__ = [
     "DATASETS",
     "SYMBOLS",
     "Dataset",
+    "Faces",
     "Law",
     "binarize",
     "bits_per_dimension",
@@ -57,6 +62,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "test", "all")
+FACE_SIZES = {"faces": 64, "faces32": 32}  # name -> height and width
 
 
 class Dataset(NamedTuple):
@@ -76,7 +82,7 @@ def load(
     split: str = "train",
     root: str | Path | None = None,
     download: bool = True,
-) -> Dataset | Law:
+) -> Dataset | Faces | Law:
     """A dataset as tensors.
 
     `digits` and `mnist5k` ship inside packages. Of each class the last digits in
@@ -84,28 +90,37 @@ def load(
     (1,000 of 5,000, which are removed from the training set of `mnist` too, by their
     pixels). `mnist5k` cycles through the classes 0, 1, ..., 9. `all` is train
     followed by test. `sums` is no sample but a law, so that there is nothing to split:
-    it is the same whole table whatever the split.
+    it is the same whole table whatever the split. `faces`, and the same at half the
+    size, `faces32`, are drawn anew by each call, in seconds: 20,000 to train on, 2,000
+    to test. Other sizes and numbers: `faces.draw_faces`. `celeba` and, at 32x32,
+    `celeba32` are what `biglearn data prepare celeba` made of your own files, with the
+    official split, which has a `"valid"` too; `all` is in the order of the ids.
 
     Args:
         name: one of `DATASETS`.
-        split: `"train"`, `"test"` or `"all"`.
+        split: `"train"`, `"test"` or `"all"`; of CelebA also `"valid"`.
         root: folder with a subfolder of this name, looked at first; then come
             `$BIGLEARN_DATA`, the cache, and a download into the cache.
         download: whether to download what is nowhere found.
 
     Returns:
         images (N, 1, H, W) uint8 and labels (N,) int64, fresh tensors; for `sums` a
-        `Law` of tokens (10000, 9) int64 with their probabilities.
+        `Law` of tokens (10000, 9) int64 with their probabilities; for faces, `Faces`:
+        images (N, 3, H, W) uint8, attributes (N, K) bool and the K names.
 
     Raises:
         ValueError: for an unknown name or split, or a damaged file.
         FileNotFoundError: if the files are nowhere; lists the ways out.
     """
     entry = dataset_entry(name)
+    if name in CELEBA_SIZES:
+        return load_celeba(name, split, root)
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choose from {SPLITS}.")
     if name == "sums":
         return sums()
+    if name in FACE_SIZES:
+        return _faces(split, FACE_SIZES[name])
     if not entry.files:
         train, test = _embedded(name)
     else:
@@ -114,17 +129,27 @@ def load(
     return Dataset(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def checksum(dataset: Dataset | Law) -> str:
+def checksum(dataset: Dataset | Faces | Law) -> str:
     """SHA-256 of the bytes of the first tensor, then of the second, low byte first.
 
-    Images (uint8) and labels (int64) of a dataset, tokens (int64) and probabilities
-    (float64) of a law.
+    Images (uint8) and labels (int64) of a dataset, or attributes (bool) of faces;
+    tokens (int64) and probabilities (float64) of a law.
     """
     digest = hashlib.sha256()
-    for tensor in dataset:
+    for tensor in dataset[:2]:
         array = tensor.cpu().contiguous().numpy()
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
+
+
+def _faces(split: str, size: int) -> Faces:
+    """Faces of a split; `all` is train followed by test."""
+    parts = [face_set(one, size) for one in SPLITS[:2] if split in (one, "all")]
+    if len(parts) == 1:
+        return parts[0]
+    return Faces(
+        *(torch.cat(pair) for pair in zip(*(p[:2] for p in parts), strict=True))
+    )
 
 
 @functools.lru_cache

@@ -11,7 +11,7 @@ from book_files import ROOT, chapters
 
 PACKAGE = sorted((ROOT / "biglearn_lite").glob("*.py"))
 FLOORS = [
-    {"files", "machine", "tasks", "data", "sources"},
+    {"files", "machine", "tasks", "data", "sources", "faces", "celeba"},
     {"mixtures", "transformer"},
     {"landscapes", "cooperation", "em", "likelihood", "gan", "multimodal", "text"},
     {"training", "metrics", "questions"},
@@ -50,6 +50,14 @@ BACK_ROOMS = {
     "_images": "data",
     "_image_checks": "data",
     "_sums": "data",
+    "_faces_law": "faces",
+    "_faces_canvas": "faces",
+    "_faces_head": "faces",
+    "_faces_features": "faces",
+    "_faces_parts": "faces",
+    "_faces_regions": "faces",
+    "_celeba_files": "celeba",
+    "_celeba_cache": "celeba",
     "_heads": "likelihood",
     "_players": "gan",
     "_adversarial": "training",
@@ -65,6 +73,7 @@ BACK_ROOMS = {
     "_scenes": "metrics",
     "_report": "metrics",
     "_judge_training": "experiments",
+    "_clouds": "experiments",
     "_em_checks": "em",
     "_em_steps": "em",
     "_em_tasks": "em",
