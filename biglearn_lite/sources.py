@@ -201,15 +201,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BIGLEARN_CACHE") or Path(default) / "biglearn")
 
 
-def _search_folders(entry: Entry, root: str | Path | None) -> list[Path]:
-    extra, name = os.environ.get("BIGLEARN_DATA"), entry.folder or entry.name
+def _search_folders(name: str, root: str | Path | None) -> list[Path]:
+    extra = os.environ.get("BIGLEARN_DATA")
     return [Path(each) / name for each in (root, extra, cache_folder()) if each]
 
 
 def find(entry: Entry, root: str | Path | None = None) -> Path | None:
     """The first folder that holds all files of a dataset, or None."""
     choices = [tuple(file.name for file in entry.files), entry.instead]
-    for folder in _search_folders(entry, root):
+    for folder in _search_folders(entry.folder or entry.name, root):
         for names in filter(None, choices):
             if all((folder / name).is_file() for name in names):
                 return folder
@@ -248,7 +248,7 @@ def locate(entry: Entry, root: str | Path | None, allow_download: bool) -> Path:
             return fetch(entry)
         except DownloadError as error:
             reason = str(error)
-    for folder in _search_folders(entry, root):
+    for folder in _search_folders(entry.folder or entry.name, root):
         missing = [f.name for f in entry.files if not (folder / f.name).is_file()]
         if len(missing) < len(entry.files):
             reason = f"{folder} lacks {', '.join(missing)}; {reason}"
