@@ -139,9 +139,10 @@ def test_another_game_cannot_use_what_is_there(tmp_path):
 
 
 def test_a_change_of_the_game_is_not_for_other_models():
-    recipe = read_recipe("digits-gan", "smoke", {"adversarial.strength": 9.0})
+    recipe = read_recipe("digits-gan-controls", "smoke", {"adversarial.strength": 9.0})
     found = {
-        v: studies._variant("digits-gan", recipe, v) for v in recipe.study.variants
+        v: studies._variant("digits-gan-controls", recipe, v)
+        for v in recipe.study.variants
     }
     assert found["joint only"].adversarial.strength == 9.0
     assert found["likelihood"].adversarial is None
