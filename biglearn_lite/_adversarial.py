@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biglearn_lite._draws import first_weights
 from biglearn_lite._optimise import compiled
 from biglearn_lite.gan import (
     Adversarial,
@@ -42,8 +43,7 @@ class AdversarialTraining(_Training):
         """The judge, optimisers, and the losses as graphs."""
         self._check()
         self.game = loss
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.generator.initial_seed() + 1)
+        with first_weights(self.generator.initial_seed() + 1):
             self.judge = Discriminator(loss.judge(self.model.config)).to(self.device)
         self.players = [
             torch.optim.Adam(net.parameters(), rate, betas=BETAS, fused=True)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biglearn_lite._draws import first_weights
 from biglearn_lite.experiments import EXPERIMENTS, Outcome
 from biglearn_lite.gan import Adversarial, BigLearnGAN, GANSizes
 from biglearn_lite.mixtures import GaussianMixture
@@ -200,8 +201,7 @@ def play(
     Returns:
         The moving average of the generator, and the history.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with first_weights(seed):
         model = BigLearnGAN(part.sizes())
     model, history, _ = fit(
         model,

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def first_weights(seed: int) -> Iterator[None]:
+    """A place to make networks in, whose weights come from PyTorch's own generator.
+
+    It is the one of the CPU, where models start, and is put back afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def draw_component(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:

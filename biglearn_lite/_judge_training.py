@@ -25,6 +25,7 @@ from biglearn_lite._agreement import (
     log_loss,
     perfect_agreement,
 )
+from biglearn_lite._draws import first_weights
 from biglearn_lite._images import patchify
 from biglearn_lite._judges import SHARES, Guess, Judges, JudgeSizes
 from biglearn_lite._report import random_sources, spread_rows, unit_images
@@ -122,9 +123,7 @@ def run_judge(recipe: Recipe, seed: int) -> Outcome:
     x, y = x[: part.rows or None], y[: part.rows or None]
     blocks = left_out(len(x), part.held_out, part.members)
     history: list[dict[str, Any]] = []
-    # weights and dropout of PyTorch come from its own generator, which is put back
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with first_weights(seed):  # and dropout, which has no generator of its own
         judges = Judges(part.sizes(x, int(y.max()) + 1))
         judges.look, said = _fit(
             judges.look, x, y, part, part.steps, part.warp, _whole_loss, generator

@@ -162,7 +162,10 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(
-    name: str | Path, profile: str = "cpu", changes: Mapping[str, Any] | None = None
+    name: str | Path,
+    profile: str = "cpu",
+    changes: Mapping[str, Any] | None = None,
+    variant: str = "",
 ) -> Recipe:
     """A recipe at a profile.
 
@@ -170,6 +173,7 @@ def read_recipe(
         name: of a recipe of the package, or a path that ends in `.toml`.
         profile: `"smoke"`, `"cpu"` or `"gpu"`; its table overrides the rest.
         changes: dotted key -> value, as in `{"training.rate": 1e-3}`.
+        variant: of the recipe's study, whose own changes come last.
 
     Raises:
         ValueError: for an unknown recipe, profile or key, or values that do not fit.
@@ -190,8 +194,15 @@ def read_recipe(
     changes = dict(changes or {})
     table = _changed(_changed(table, dict(_flat(profiles[profile]))), changes)
     parts = _parts(table)
-    for variant, its in parts["study"].variants.items():
-        _check_variant(table, variant, its)
+    for each, its in parts["study"].variants.items():
+        _check_variant(table, each, its)
+    if variant:
+        if variant not in (known := parts["study"].variants):
+            raise ValueError(
+                f"The recipe {name} has no variant {variant!r}; its variants are "
+                f"{sorted(known)}."
+            )
+        parts = _parts(_changed(table, known[variant]))
     if changes:  # the hash in a record must not be that of the file alone
         text += f"# changed: {sorted(changes.items())!r}\n"
     return Recipe(Path(name).stem, profile, about, **parts, text=text, changes=changes)

@@ -79,7 +79,7 @@ def random_sources(
 
 
 @dataclass
-class _Asked:
+class Asked:
     """A model and what is needed to ask it for images."""
 
     model: Any
@@ -93,7 +93,7 @@ class _Asked:
         """Images in [0, 1] for tasks about real images; absent pixels mean nothing."""
         given = self.tokens(images)
         hidden = torch.where(task.source[..., None], given, torch.nan)
-        home = _device(self.model)
+        home = device_of(self.model)
         made = []
         with torch.no_grad():
             for first in range(0, len(images), self.chunk):
@@ -111,7 +111,7 @@ class _Asked:
         return torch.where(seen, images, drawn)
 
 
-def _device(model: Any) -> torch.device:
+def device_of(model: Any) -> torch.device:
     weights = model.parameters() if isinstance(model, nn.Module) else ()
     return next(iter(weights), torch.empty(0)).device
 
@@ -165,7 +165,7 @@ def image_report(
     check_length(model.length, judges)
     if isinstance(model, nn.Module):
         model.eval()
-    asked = _Asked(
+    asked = Asked(
         model,
         judges.eval(),
         tokens or (lambda images: patchify(images, sizes.patch)),
@@ -227,9 +227,7 @@ class Features:
 # -------------------------------------------------------------------------- the parts
 
 
-def _joint(
-    asked: _Asked, space: Features, test: Tensor, samples: int
-) -> dict[str, Any]:
+def _joint(asked: Asked, space: Features, test: Tensor, samples: int) -> dict[str, Any]:
     """Samples of everything, from nothing."""
     samples, look = max(samples, len(test)), asked.judges.look
     blank = torch.zeros(samples, *test.shape[1:])
@@ -254,7 +252,7 @@ def _written(found: Comparison) -> dict[str, float]:
 
 
 def _completions(
-    asked: _Asked,
+    asked: Asked,
     space: Features,
     test: Tensor,
     labels: Tensor,
@@ -284,7 +282,7 @@ def _completions(
 
 
 def _agree(
-    asked: _Asked,
+    asked: Asked,
     made: Tensor,
     test: Tensor,
     labels: Tensor,
@@ -293,7 +291,7 @@ def _agree(
     """What completions (K, B, C, H, W) show, against what they may show."""
     judges = asked.judges
     shown = torch.stack([scores(each, judges.look).argmax(1) for each in made])
-    home = _device(judges)
+    home = device_of(judges)
     with torch.no_grad():
         seen = patchify(test, judges.config.patch).to(home), source.to(home)
         parts = zip(*(each.split(512) for each in seen), strict=True)
@@ -327,7 +325,7 @@ def _far(
 
 
 def _marginals(
-    asked: _Asked, train: Tensor, test: Tensor, samples: int, draws: int
+    asked: Asked, train: Tensor, test: Tensor, samples: int, draws: int
 ) -> dict[str, dict[str, float]]:
     """The law of two fixed targets, with nothing given."""
     patch, found = asked.judges.config.patch, {}

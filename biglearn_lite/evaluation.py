@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
-from biglearn_lite._report import TRAIN, Features, check_length, spread_rows
+from biglearn_lite._report import (
+    TRAIN,
+    Asked,
+    Features,
+    check_length,
+    device_of,
+    spread_rows,
+)
 from biglearn_lite._sums import Law
 from biglearn_lite.likelihood import CausalTransformer, random_order
-from biglearn_lite.metrics import (
-    Judges,
-    acceptance,
-    image_report,
-)
-from biglearn_lite.runs import load_run
+from biglearn_lite.metrics import acceptance, image_report
+from biglearn_lite.runs import Run, load_run
 from biglearn_lite.sources import dataset_entry
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 
@@ -67,7 +70,7 @@ def answers(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[st
     joint = Task.joint(1, prepared.domain.length)
     facts = {"entropy": questions.entropy(law, joint)}
     if isinstance(model, CausalTransformer):
-        parts = law.tokens.to(_device(model)).split(2048)
+        parts = law.tokens.to(device_of(model)).split(2048)
         said = torch.cat([model.log_prob(x) for x in parts]).cpu().double()
         q = law.probabilities
         return facts | {"free sampling": (q * (q.log() - said)).sum().item()}
@@ -101,7 +104,7 @@ def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, 
     `half`: tasks with `|S| + |T| <= L / 2`; `any`: tasks from everything; `quarter`:
     three quarters of the tokens from the rest, read both ways.
     """
-    x = test_tokens(prepared, part.rows).to(_device(model))
+    x = test_tokens(prepared, part.rows).to(device_of(model))
     facts = {"left to right": bits_in_order(model, x, prepared)}
     if isinstance(model, CausalTransformer):
         return facts
@@ -114,10 +117,6 @@ def bits(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, 
     facts["quarter"] = nats_a_target(model, x, hard)
     facts["quarter, factorised"] = nats_a_target(model, x, hard, "factorised")
     return facts
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def test_tokens(prepared: Prepared, rows: int) -> Tensor:
@@ -168,10 +167,11 @@ def half_tasks(length: int, rows: int) -> Task:
 
 def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
     """The report on a model of images (`metrics.image_report`), by recorded judges."""
-    facts = {"judges": load_run(_judges_of(prepared)).provenance["recipe_sha256"]}
+    record = _judges(prepared)
+    facts = {"judges": record.provenance["recipe_sha256"]}
     return facts | image_report(
         model,
-        _judges(prepared),
+        record.model,
         *_real(prepared),
         torch.Generator().manual_seed(SEED),
         tokens=lambda x: _tokens(prepared, x),
@@ -181,14 +181,11 @@ def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str
     )
 
 
-def _judges(prepared: Prepared) -> Judges:
-    """The judges of a dataset, from their record."""
-    return load_run(_judges_of(prepared)).model
-
-
-def _judges_of(prepared: Prepared) -> str:
-    """Name of their recipe; `mnist5k` is judged as `mnist`."""
-    return f"{prepared.name.removesuffix('5k')}-judge"
+def _judges(prepared: Prepared) -> Run:
+    """The record of a dataset's judges; `mnist5k` is judged as `mnist`."""
+    if prepared.labels is None:
+        raise ValueError("Only images can be judged: data.name is a set of images.")
+    return load_run(f"{prepared.name.removesuffix('5k')}-judge")
 
 
 def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
@@ -200,19 +197,17 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
     """
     if part.measure != "images" and not part.every:
         return
-    _real(prepared)
+    judges = _judges(prepared).model
     if prepared.domain.symbols:
         raise ValueError(
             "Judges read values, and these tokens are symbols; take data.tokens = "
             "'scaled' or 'patches'."
         )
-    check_length(prepared.domain.length, _judges(prepared))
+    check_length(prepared.domain.length, judges)
 
 
 def _real(prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
     """Training and test images in [0, 1], and the labels of the test images."""
-    if prepared.labels is None:
-        raise ValueError("Only images can be judged: data.name is a set of images.")
     top = dataset_entry(prepared.name).levels - 1
     train = prepared.batches.data.cpu().float() / top
     return train, prepared.test.float() / top, prepared.labels
@@ -253,29 +248,30 @@ class _Look:
     """Joint samples at a glance: how many are accepted, how far away they are."""
 
     def __init__(self, prepared: Prepared, part: EvaluatePart) -> None:
-        self.prepared, judges = prepared, _judges(prepared)
-        self.look = judges.look
+        self.prepared, self.judges = prepared, _judges(prepared).model
         train, test, _ = _real(prepared)
         # the rows of the report, so that the last look is an estimate of its numbers
         test = test[spread_rows(len(test), part.rows)]
         self.rows = len(test)
         train = train[spread_rows(len(train), TRAIN)]
-        self.space = Features(judges, train, test, draws=20)
+        self.space = Features(self.judges, train, test, draws=20)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
-        facts = acceptance(made, self.look), self.space.compare(made).ratio
+        facts = acceptance(made, self.judges.look), self.space.compare(made).ratio
         return dict(zip(SEEN, facts, strict=True))
 
     def _joint(self, model: nn.Module, rows: int) -> Tensor:
-        domain, home = self.prepared.domain, _device(model)
-        fixed = torch.Generator().manual_seed(SEED)
-        made = []
-        for part in torch.arange(rows).split(512):
-            blank = torch.zeros(len(part), domain.length, domain.values, device=home)
-            task = Task.joint(len(part), domain.length, home)
-            made.append(_grey(self.prepared, model.sample(blank, task, fixed).cpu()))
-        return torch.cat(made).clamp(0, 1)
+        asked = Asked(
+            model,
+            self.judges,
+            tokens=lambda x: _tokens(self.prepared, x),
+            restore=lambda tokens: _grey(self.prepared, tokens),
+            generator=torch.Generator().manual_seed(SEED),
+            chunk=512,
+        )
+        blank = torch.zeros(rows, *self.prepared.test.shape[1:])
+        return asked.ask(blank, Task.joint(rows, self.prepared.domain.length))
 
 
 def nothing(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from biglearn_lite import evaluation, runs, tasks
 from biglearn_lite._checkpoint import CHECKPOINT, seconds_spent
 from biglearn_lite._domains import Domain
+from biglearn_lite._draws import first_weights
 from biglearn_lite._prepare import Prepared, prepare
 from biglearn_lite._recipe_file import ModelPart, Recipe, read_recipe, recipe_names
 from biglearn_lite.experiments import is_experiment, run_experiment
@@ -103,8 +104,7 @@ def build_model(recipe: Recipe, prepared: Prepared, seed: int) -> torch.nn.Modul
             "rows; use data.missing = 'complete' or 'mean', or another model.kind."
         )
     sizes = _sizes(recipe.model, prepared.domain)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU only, where models start
+    with first_weights(seed):
         return MODELS[recipe.model.kind][0](sizes)
 
 

@@ -119,15 +119,6 @@ def _kept(recipe: Recipe) -> Member:
     return recipe.study.kept, 0
 
 
-def _variant(source: str, recipe: Recipe, variant: str) -> Recipe:
-    """The recipe with the changes of a variant."""
-    own = recipe.study.variants[variant]
-    its = dict(recipe.changes) | dict(own)
-    if own.get("model.kind", "gan") != "gan":  # a change of the game is for the others
-        its = {k: v for k, v in its.items() if not k.startswith("adversarial.")}
-    return read_recipe(source, recipe.profile, its)
-
-
 def _made_with(recipe: Recipe) -> str:
     """All that decides a member but its seed."""
     parts = (recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate)
@@ -150,7 +141,9 @@ def _read_member(
         found = json.loads(path.read_text("utf-8"))
         if {"metrics", "history", "seconds"} - set(found):
             raise ValueError("something is missing")
-        wanted = _made_with(_variant(source, recipe, member[0]))
+        wanted = _made_with(
+            read_recipe(source, recipe.profile, recipe.changes, member[0])
+        )
         if found.get("made_with", wanted) != wanted:
             raise ValueError("it is of another version of the recipe")
     except (ValueError, TypeError, AttributeError) as error:
@@ -210,7 +203,7 @@ def run_member(
 
     torch.set_num_threads(1)
     base = read_recipe(name, profile, changes)
-    recipe = _variant(name, base, member[0])
+    recipe = read_recipe(name, profile, changes, member[0])
     find = _experiment if is_experiment(recipe) else _training
     found = find(recipe, member, work, minutes, member == _kept(base))
     if found is None:  # its checkpoint waits

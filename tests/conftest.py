@@ -1,5 +1,7 @@
 """Fixtures shared by all tests: a seeded generator, never a global seed."""
 
+import sys
+
 import pytest
 
 
@@ -14,9 +16,40 @@ def generator():
 @pytest.fixture
 def one_thread():
     """Equal to the last bit: how threads share their work is not promised."""
+    yield from threads(1)
+
+
+@pytest.fixture
+def two_threads():
+    """Enough for threads to share work, whatever the machine and its settings."""
+    yield from threads(2)
+
+
+def threads(count):
+    """So many for PyTorch, then as many as before."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def biglearn(monkeypatch, capsys, tmp_path):
+    """Call the command as the shell does: (exit code, stdout, stderr)."""
+    from biglearn_lite import cli
+
+    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["biglearn", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call

@@ -21,7 +21,7 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from biglearn_lite import _celeba_cache, _celeba_files, celeba, cli, load
+from biglearn_lite import _celeba_cache, _celeba_files, celeba, load
 from biglearn_lite._celeba_files import Images, official_id, pair, read_attributes
 from biglearn_lite._prepare import prepare
 from biglearn_lite._recipe_file import DataPart
@@ -636,24 +636,10 @@ def test_missing_files_are_named(official, tmp_path):
         official.prepare(root="/dev/null/x")
 
 
-@pytest.fixture
-def biglearn(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["biglearn", "data", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def test_the_command(official, biglearn, tmp_path, monkeypatch):
     official.files[0] = official.files[0][0], b"x"
     given = "--images", official.zip(), "--attributes", official.attributes()
-    code, out, err = biglearn("prepare", "celeba", *given)
+    code, out, err = biglearn("data", "prepare", "celeba", *given)
     assert (code, err) == (0, "")
     first, second, third = out.splitlines()
     assert first.startswith("10 faces are in ")
@@ -661,27 +647,27 @@ def test_the_command(official, biglearn, tmp_path, monkeypatch):
     assert second.startswith("Read 11 images, ")
     assert second.endswith(" a second.")
     assert third == "1 x image that is no JPEG: img_align_celeba/000001.jpg"
-    assert "celeba         yes" in biglearn("list")[1]
-    assert "celeba32       no" in biglearn("list")[1]
-    assert biglearn("fetch", "celeba")[:2] == (
+    assert "celeba         yes" in biglearn("data", "list")[1]
+    assert "celeba32       no" in biglearn("data", "list")[1]
+    assert biglearn("data", "fetch", "celeba")[:2] == (
         0,
         f"celeba is in {cache_folder() / 'celeba'}\n",
     )
     monkeypatch.chdir(official.folder)
     more = "--size", "32", "--root", tmp_path / "data"
-    assert biglearn("prepare", "celeba", *more)[0] == 0
+    assert biglearn("data", "prepare", "celeba", *more)[0] == 0
     assert (tmp_path / "data" / "celeba" / "celeba32.safetensors").is_file()
 
 
 def test_exit_codes_of_the_command(official, biglearn):
     every_image(b"x")(official)
     given = "--images", official.zip(), "--attributes", official.attributes()
-    code, out, err = biglearn("prepare", "celeba", *given)
+    code, out, err = biglearn("data", "prepare", "celeba", *given)
     assert (code, out) == (1, "")
     assert "No face could be made" in err
     assert "Get img_align_celeba.zip" in err
     assert len(err.splitlines()) == 1
-    code, out, err = biglearn("fetch", "celeba")
+    code, out, err = biglearn("data", "fetch", "celeba")
     assert (code, out) == (1, "")
     assert "no program may download it" in err
     for wrong in (
@@ -689,7 +675,7 @@ def test_exit_codes_of_the_command(official, biglearn):
         ("celeba", "--images", "lost"),
         ("celeba", "--size", "9"),
     ):
-        code, out, err = biglearn("prepare", *wrong)
+        code, out, err = biglearn("data", "prepare", *wrong)
         assert (code, out) == (2, "")
         assert len(err.splitlines()) == 1
 

@@ -12,25 +12,6 @@ from biglearn_lite.book import ChapterError, parse_parameters
 from biglearn_lite.files import DownloadError
 from biglearn_lite.sources import DATASETS, Entry, File
 
-
-@pytest.fixture
-def biglearn(monkeypatch, capsys, tmp_path):
-    """Call the command as the shell does: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["biglearn", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
 COMMANDS = [
     (),
     ("data",),

@@ -139,13 +139,13 @@ def test_another_game_cannot_use_what_is_there(tmp_path):
 
 
 def test_a_change_of_the_game_is_not_for_other_models():
-    recipe = read_recipe("digits-gan-controls", "smoke", {"adversarial.strength": 9.0})
-    found = {
-        v: studies._variant("digits-gan-controls", recipe, v)
-        for v in recipe.study.variants
-    }
+    given = "digits-gan-controls", "smoke", {"adversarial.strength": 9.0}
+    variants = read_recipe(*given).study.variants
+    found = {v: read_recipe(*given, v) for v in variants}
     assert found["joint only"].adversarial.strength == 9.0
     assert found["likelihood"].adversarial is None
+    with pytest.raises(ValueError, match=r"no variant 'likely'; its variants are \["):
+        read_recipe(*given, "likely")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": 1'])

@@ -595,14 +595,6 @@ def test_settings_that_cannot_be(changes, message):
         Settings(**({"steps": 5, "batch": 5} | changes))
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("kind", [{"symbols": 12}, {"values": 4}], ids=str)
 def test_threads_do_not_change_a_run(two_threads, kind):
     """Indexing has a gradient that is added up in any order; none is used."""
