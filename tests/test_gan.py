@@ -85,6 +85,12 @@ def test_the_source_comes_back_and_nothing_else_is_read(model, x, task):
     torch.testing.assert_close(again, made, rtol=0, atol=0, equal_nan=True)
 
 
+def test_in_training_what_is_absent_is_zero(model, x, task):
+    made = model(x, task.source, task.target, *model.draw_noise(B, seeded()))
+    assert (made[task.absent] == 0).all()
+    assert (made[task.target] != 0).all()
+
+
 def test_other_noise_gives_another_sample_and_either_noise_counts(model, x):
     task = Task.conditional(torch.tensor([[1, 1, 0, 0, 0]]).bool()).expand(B)
     latent, noise = model.draw_noise(B, seeded(1))
@@ -193,6 +199,15 @@ def test_the_judge_reads_source_and_target_and_their_roles(judge, x, task):
     half[:, :2] = False
     one, other = judge(x, ~half, half), judge(x, ~full, full)
     assert ((one - other).abs() > 1e-6).all()
+
+
+def test_the_judge_takes_the_mean_over_what_is_asked(judge, x, task):
+    hidden = judge.trunk(
+        x, task.source, task.target, explicit=True, shown=task.source | task.target
+    )
+    means = [row[asked].mean(0) for row, asked in zip(hidden, task.target, strict=True)]
+    by_hand = torch.cat([judge.head(mean) for mean in means])
+    torch.testing.assert_close(judge(x, task.source, task.target), by_hand)
 
 
 @pytest.mark.parametrize("change", [{"reach": "source"}, {"modulation": 4}])
@@ -518,6 +533,19 @@ def test_stopped_and_resumed_is_the_same_run(tmp_path, monkeypatch, game):
     assert resumed == history
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_is_kept_is_the_moving_average_of_the_generator():
+    run = start(average=0.3)
+    kept = copies(run.model)
+    for step in range(4):
+        run.step(step)
+        decay = min(0.3, (1 + step) / (10 + step))
+        now = copies(run.model)
+        kept = [decay * k + (1 - decay) * n for k, n in zip(kept, now, strict=True)]
+    for one, other in zip(run.average.model.parameters(), kept, strict=True):
+        torch.testing.assert_close(one, other)
+    assert any(moved(run.average.model, now))  # it is not the generator itself
 
 
 def test_a_checkpoint_of_another_game(tmp_path):
