@@ -62,8 +62,10 @@ _PUBLIC = {
     "kl_landscape": "landscapes",
     "local_minima": "landscapes",
     "Minimum": "landscapes",
+    "face_report": "metrics",
     "frechet_distance": "metrics",
     "image_report": "metrics",
+    "sampled_calibration": "metrics",
     "load_run": "runs",
     "claim": "claims",
 }

@@ -5,6 +5,9 @@ drawn from `p(y | x_S)`, and so is the true label. Two independent draws are equ
 probability `sum_y p(y | x_S)^2`. That is less than the accuracy of the Bayes
 classifier, `max_y p(y | x_S)`: a sampler that agrees more often than the perfect one
 has lost diversity.
+
+Of A yes-or-no attributes each is a class of two, so `log_p` is (B, A, 2), labels are
+(B, A), and means are over rows and attributes; one of them is `log_p[:, a]`.
 """
 
 from __future__ import annotations
@@ -31,16 +34,19 @@ def agreement(labels: Tensor, predicted: Tensor) -> float:
     """Share of the predictions that are the label.
 
     Args:
-        labels: (B,) whole numbers.
-        predicted: (B,), or (K, B) for several completions of each row.
+        labels: (B,) whole numbers, or (B, A) of attributes.
+        predicted: the same shape, or one dimension more in front for several
+            completions of each row: (K, B) or (K, B, A).
 
     Raises:
         ValueError: if the shapes do not fit, or there are no rows.
     """
-    if labels.ndim != 1 or predicted.shape[-1:] != labels.shape or not len(labels):
+    fits = predicted.shape[-labels.ndim :] == labels.shape
+    if labels.ndim not in (1, 2) or not fits or not labels.numel():
         raise ValueError(
             "agreement compares labels (B,) with predictions (B,) or (K, B), B at "
-            f"least 1, got {tuple(labels.shape)} and {tuple(predicted.shape)}."
+            f"least 1, got {tuple(labels.shape)} and {tuple(predicted.shape)}; of A "
+            "attributes, (B, A) with (B, A) or (K, B, A)."
         )
     return (predicted == labels).double().mean().item()
 
@@ -49,7 +55,7 @@ def perfect_agreement(log_p: Tensor) -> float:
     """How often a perfect sampler agrees: the mean over rows of `sum_y p(y | x_S)^2`.
 
     Args:
-        log_p: (B, classes), log probabilities.
+        log_p: (B, classes) or (B, A, 2), log probabilities.
 
     Raises:
         ValueError: if the rows are no log probabilities.
@@ -66,7 +72,15 @@ def bayes_accuracy(log_p: Tensor) -> float:
 
 
 def log_loss(log_p: Tensor, labels: Tensor) -> float:
-    """Mean of `- log p(label)` in nats; `log_p` (B, classes), `labels` (B,)."""
+    """Mean of `- log p(label)` in nats.
+
+    Args:
+        log_p: (B, classes) or (B, A, 2), log probabilities.
+        labels: (B,) or (B, A).
+
+    Raises:
+        ValueError: if the rows are no log probabilities, or the labels do not fit.
+    """
     return -_law(log_p).gather(1, _fitting(log_p, labels)).mean().item()
 
 
@@ -78,8 +92,8 @@ def calibration_error(log_p: Tensor, labels: Tensor, bins: int = 15) -> float:
     with bins of equal width in the confidence `max_y p(y | x)`.
 
     Args:
-        log_p: (B, classes), log probabilities.
-        labels: (B,).
+        log_p: (B, classes) or (B, A, 2), log probabilities.
+        labels: (B,) or (B, A).
         bins: how many.
 
     Raises:
@@ -114,8 +128,9 @@ def class_kl(
     of a perfect sampler with the same K, the mean of `draws` simulations.
 
     Args:
-        counts: (B, classes), how many of a row's completions show a class.
-        log_p: (B, classes), log probabilities.
+        counts: (B, classes), how many of a row's completions show a class; of
+            attributes (B, A, 2), how many show no and yes.
+        log_p: of the same shape, log probabilities.
         generator: of the simulations.
         draws: of them.
 
@@ -123,14 +138,15 @@ def class_kl(
         ValueError: if the rows are no log probabilities, or the counts of the rows
             are not whole numbers with one positive sum.
     """
-    law, counts = _law(log_p), counts.double().cpu()
+    law, given = _law(log_p), tuple(counts.shape)
+    counts = _rows(counts.double().cpu())
     total = counts.sum(1)
-    good = counts.shape == law.shape and bool((counts >= 0).all())
+    good = given == tuple(log_p.shape) and bool((counts >= 0).all())
     if not good or not (total == total[0]).all() or total[0] < 1:
         raise ValueError(
-            f"counts are (B, classes) = {tuple(law.shape)} numbers of completions, as "
-            f"many in each row and at least one, got {tuple(counts.shape)} with sums "
-            f"from {total.min():g} to {total.max():g}."
+            f"counts are (B, classes) = {tuple(log_p.shape)} numbers of completions, "
+            f"as many in each row and at least one, got {given} with sums from "
+            f"{total.min():g} to {total.max():g}."
         )
     K = int(total[0])
     # on the generator's device and moved, as all noise
@@ -146,13 +162,19 @@ def _mean_kl(shares: Tensor, law: Tensor) -> float:
     return each.sum(1).mean().item()
 
 
+def _rows(values: Tensor) -> Tensor:
+    """What is said of each attribute of each row, one below the other."""
+    return values.flatten(0, -2) if values.ndim > 2 else values
+
+
 def _law(log_p: Tensor) -> Tensor:
-    """(B, classes) log probabilities in float64 on the CPU, checked."""
-    law = log_p.detach().double().cpu()
-    if law.ndim != 2 or not len(law):
+    """(B, classes) or (B A, 2) log probabilities in float64 on the CPU, checked."""
+    if log_p.ndim not in (2, 3) or not log_p.numel():
         raise ValueError(
-            f"log_p is (B, classes) with at least one row, got {tuple(law.shape)}."
+            "log_p is (B, classes), or (B, A, 2) of attributes, with at least one row, "
+            f"got {tuple(log_p.shape)}."
         )
+    law = _rows(log_p.detach().double().cpu())
     total = law.exp().sum(1)
     if not torch.isclose(total, torch.ones_like(total), atol=1e-4).all():
         raise ValueError(
@@ -164,9 +186,9 @@ def _law(log_p: Tensor) -> Tensor:
 
 def _fitting(log_p: Tensor, labels: Tensor) -> Tensor:
     labels = labels.cpu().long()
-    if labels.shape != log_p.shape[:1]:
+    if labels.shape != log_p.shape[:-1]:
         raise ValueError(
             f"There is a label for each row of log_p, got {tuple(labels.shape)} for "
             f"{tuple(log_p.shape)}."
         )
-    return labels[:, None]
+    return labels.flatten()[:, None]

@@ -121,10 +121,13 @@ class AttributeLaw:
 
     def invert(self, noise: Tensor) -> Tensor:
         """The assignment at each level (B,) in [0, 1) of the cumulative law: (B, K)."""
+        return self.assignments()[self._levels(noise)]
+
+    def _levels(self, noise: Tensor) -> Tensor:
+        """Rows of the table at levels of its cumulative sum: (B,) int64."""
         total = self.probabilities.cumsum(0)
         # by the last total, which may miss 1 by rounding, so that none runs over
-        rows = torch.searchsorted(total, noise.double() * total[-1], right=True)
-        return self.assignments()[rows]
+        return torch.searchsorted(total, noise.double() * total[-1], right=True)
 
     def posterior(self, attributes: Tensor, known: Tensor) -> Tensor:
         """P(each attribute is 1 | the known ones), by enumeration, row by row.
@@ -168,6 +171,41 @@ class AttributeLaw:
         # a known attribute is certain, not only up to rounding
         return torch.where(known, rows.double(), found)
 
+    def complete(
+        self, attributes: Tensor, known: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        """Draw what is not known, row by row: one whole assignment each, (B, K) bool.
+
+        Arguments and errors as for `posterior`; the noise is one number a row.
+        """
+        rows = self.rows(attributes)
+        known = torch.as_tensor(known, dtype=torch.bool).expand(rows.shape)
+        noise = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+        # rows with one key ask the same
+        keys = self._places(rows & known) + (self._places(known) << len(self.names))
+        found = torch.empty_like(rows)
+        for key in keys.unique():
+            same = keys == key
+            first = int(same.nonzero()[0, 0])
+            found[same] = self._drawn(rows[first], known[first], noise[same])
+        return found
+
+    def _drawn(self, row: Tensor, known: Tensor, noise: Tensor) -> Tensor:
+        """Assignments that agree with the known values, at levels of their law."""
+        every = self.assignments()
+        fits = (self.probabilities > 0) & ~((every ^ row) & known).any(1)
+        if not fits.any():
+            raise ValueError(
+                "A law is conditioned on what can happen, not on "
+                f"{self._written(row, known)}; its probability is 0."
+            )
+        law = AttributeLaw(self.names, self.probabilities[fits])
+        return every[fits][law._levels(noise)]
+
+    def pairs(self) -> Tensor:
+        """Of every two attributes, `[i, j, u, v] = P(i is u, j is v)`: (K, K, 2, 2)."""
+        return pair_law(self.assignments(), self.probabilities)
+
     def _written(self, row: Tensor, known: Tensor) -> dict[str, int]:
         """The known values of one row, by name."""
         triples = zip(self.names, row.tolist(), known.tolist(), strict=True)
@@ -206,6 +244,24 @@ class AttributeLaw:
                 raise ValueError(f"{name} is 0 or 1, not {value!r}.")
             found &= every[:, self.names.index(name)] == bool(value)
         return found
+
+
+def pair_law(attributes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """How often every two attributes have which values together.
+
+    Args:
+        attributes: (N, K), 0 or 1.
+        weights: (N,) of the rows, which sum to one; None: equal ones.
+
+    Returns:
+        (K, K, 2, 2) float64: `[i, j, u, v]` is the share of rows where attribute `i` is
+        `u` and `j` is `v`.
+    """
+    one = attributes.double()
+    if weights is None:
+        weights = torch.full((len(one),), 1 / len(one), dtype=torch.float64)
+    values = torch.stack([1 - one, one])  # (2, N, K)
+    return torch.einsum("uni,vnj->ijuv", values * weights[:, None], values)
 
 
 @functools.lru_cache

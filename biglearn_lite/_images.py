@@ -104,6 +104,22 @@ def unpatchify(patches: torch.Tensor, patch: int, shape: Sequence[int]) -> torch
     return _paste(patches, patch, patch, (channels, height, width))
 
 
+def mirror_half(
+    images: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Each image mirrored, left to right, with probability one half.
+
+    Args:
+        images: (B, C, H, W) of any type.
+        generator: of the choice, which is drawn on its device and moved.
+    """
+    home = images.device if generator is None else generator.device
+    chosen = torch.rand(len(images), generator=generator, device=home) < 0.5
+    return torch.where(
+        chosen.to(images.device)[:, None, None, None], images.flip(-1), images
+    )
+
+
 def block_dct(images: torch.Tensor, block: int) -> torch.Tensor:
     """Each frequency a token: the cosine transform (DCT-II) of square blocks.
 

@@ -1,4 +1,5 @@
-"""Judges are trained: `model.kind = "judge"`, on digits that are bent a little.
+"""Judges are trained: `model.kind = "judge"`, on digits that are bent a little, or on
+faces that are mirrored.
 
 Nothing is chosen by test rows. `look` learns from all training rows. Each member of
 `guess` leaves out a block of them, in file order, so that the block is by other hands
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biglearn_lite._agreement import (
-    agreement,
-    bayes_accuracy,
-    calibration_error,
-    log_loss,
-    perfect_agreement,
-)
 from biglearn_lite._draws import first_weights
-from biglearn_lite._images import patchify
-from biglearn_lite._judges import SHARES, Guess, Judges, JudgeSizes
-from biglearn_lite._report import random_sources, spread_rows, unit_images
-from biglearn_lite._scenes import acceptance, scores
+from biglearn_lite._images import mirror_half, patchify
+from biglearn_lite._judge_measures import Rows, measured
+from biglearn_lite._judges import Guess, Judges, JudgeSizes, start_large
+from biglearn_lite._readings import columns
+from biglearn_lite._report import labelled_images, spread_rows
 from biglearn_lite.experiments import EXPERIMENTS, Outcome
 from biglearn_lite.likelihood import random_order
 
@@ -55,6 +50,7 @@ class JudgePart:
             size and slant by 8 %, in standard deviations, and moves them by a tenth
             of their sides at most.
         guess_warp: the same for `guess`.
+        flip: whether half of the images are mirrored: faces are, handwriting is not.
         noise: deviation of noise on each pixel.
         held_out: share of the training rows that a member of `guess` leaves out: the
             last ones, the ones before those, and so on.
@@ -62,6 +58,9 @@ class JudgePart:
         rows: training rows at most, 0: all.
         test: test rows at most that `guess` is measured on.
         log: steps between two entries of the history.
+        start: first weights: `"small"`, as PyTorch makes them, or `"large"`, see
+            `start_large`, from which faces are learned in less than half of the steps.
+        attributes: of data with attributes, those that are read; none: all.
     """
 
     patch: int = 2
@@ -77,12 +76,15 @@ class JudgePart:
     average: float = 0.995
     warp: float = 1.0
     guess_warp: float = 0.5
+    flip: bool = False
     noise: float = 0.03
     held_out: float = 0.1
     repeats: int = 8
     rows: int = 0
     test: int = 4000
     log: int = 100
+    start: str = "small"
+    attributes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         least = ("members", "steps", "guess_steps", "batch", "repeats", "test", "log")
@@ -102,29 +104,36 @@ class JudgePart:
                 raise ValueError(
                     f"judge.{name} is 0 or more, got {getattr(self, name)}."
                 )
+        if self.start not in ("small", "large"):
+            raise ValueError(f"judge.start is 'small' or 'large', got {self.start!r}.")
         if not 0 < self.held_out * self.members <= 1:
             raise ValueError(
                 "judge.held_out is a share above 0, and that of all members together "
                 f"is at most 1, got {self.held_out} for {self.members} members."
             )
 
-    def sizes(self, images: Tensor, classes: int) -> JudgeSizes:
-        """Sizes of the judges for images (N, C, H, W)."""
+    def sizes(
+        self, images: Tensor, labels: Tensor, names: tuple[str, ...] = ()
+    ) -> JudgeSizes:
+        """Sizes of judges of images (N, C, H, W) with labels or named attributes."""
         own = ("patch", "features", "filters", "members", "dropout")
-        return JudgeSizes(
-            *images.shape[1:], classes=classes, **{k: getattr(self, k) for k in own}
-        )
+        its = {name: getattr(self, name) for name in own}
+        classes = 2 if names else int(labels.max()) + 1
+        return JudgeSizes(*images.shape[1:], classes=classes, attributes=names, **its)
 
 
 def run_judge(recipe: Recipe, seed: int) -> Outcome:
     """Train both judges, fit the temperatures, measure on test rows."""
     part, generator = recipe.judge, torch.Generator().manual_seed(seed)
-    x, y = unit_images(recipe.data.name, "train")
+    x, y, names = wanted_data(recipe, "train")
     x, y = x[: part.rows or None], y[: part.rows or None]
     blocks = left_out(len(x), part.held_out, part.members)
     history: list[dict[str, Any]] = []
     with first_weights(seed):  # and dropout, which has no generator of its own
-        judges = Judges(part.sizes(x, int(y.max()) + 1))
+        judges = Judges(part.sizes(x, y, names))
+        for network in (judges.look, *judges.guess.members):
+            if part.start == "large":
+                start_large(network)
         judges.look, said = _fit(
             judges.look, x, y, part, part.steps, part.warp, _whole_loss, generator
         )
@@ -132,19 +141,36 @@ def run_judge(recipe: Recipe, seed: int) -> Outcome:
         for place, member in enumerate(judges.guess.members):
             judges.guess.members[place], said = _fit(
                 member,
-                x[~blocks[place]],
-                y[~blocks[place]],
+                x,
+                y,
                 part,
                 part.guess_steps,
                 part.guess_warp,
                 _part_loss(judges.guess),
                 generator,
+                (~blocks[place]).nonzero()[:, 0],
             )
             history += [{"network": f"guess {place}"} | each for each in said]
     judges = judges.half().float().eval()  # what is measured is what is recorded
     fit_temperature(judges.guess, x, y, blocks, part.repeats, generator)
     judges = judges.half().float()
-    return Outcome(judges, history, _measured(judges, recipe, x, y, blocks))
+    test, truth, _ = wanted_data(recipe, "test")
+    few = spread_rows(len(test), part.test)
+    asked: dict[str, list[Rows]] = {
+        "guess": [(None, test[few], truth[few])],
+        "guess, left out": [([k], x[each], y[each]) for k, each in enumerate(blocks)],
+    }
+    metrics = measured(judges, (test, truth), y, asked, part.repeats)
+    return Outcome(judges, history, metrics)
+
+
+def wanted_data(recipe: Recipe, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Images, their labels or the attributes that the recipe wants, and their names."""
+    images, labels, names = labelled_images(recipe.data.name, split)
+    wanted = recipe.judge.attributes
+    if not names and not wanted:
+        return images, labels, ()
+    return images, labels[:, columns(names, wanted)], wanted or names
 
 
 def left_out(rows: int, share: float, members: int) -> Tensor:
@@ -166,8 +192,13 @@ def _fit(
     strength: float,
     loss: Loss,
     generator: torch.Generator,
+    rows: Tensor | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """The averaged network, and its loss in the mean of each `log` steps."""
+    """The averaged network, and its loss in the mean of each `log` steps.
+
+    It learns from `rows` of `x` and `y`; None: from all.
+    """
+    rows = torch.arange(len(x)) if rows is None else rows
     optimiser = torch.optim.AdamW(
         network.parameters(), part.rate, betas=(0.9, 0.98), weight_decay=part.decay
     )
@@ -176,9 +207,9 @@ def _fit(
     for step in range(steps):
         fall = 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01
         optimiser.param_groups[0]["lr"] = part.rate * fall * min(1, (step + 1) / 100)
-        rows = torch.randint(len(x), (part.batch,), generator=generator)
-        seen = bend(x[rows], strength, part.noise, generator)
-        value = loss(network, seen, y[rows], generator)
+        some = rows[torch.randint(len(rows), (part.batch,), generator=generator)]
+        seen = bend(x[some], strength, part.noise, generator, part.flip)
+        value = loss(network, seen, y[some], generator)
         optimiser.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -196,7 +227,14 @@ def _fit(
 def _whole_loss(
     network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    return F.cross_entropy(network(images), labels)
+    return reading_loss(network(images), labels)
+
+
+def reading_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of labels (B,), or the mean binary one of attributes (B, K)."""
+    if labels.ndim == 2:
+        return F.binary_cross_entropy_with_logits(scores, labels.float())
+    return F.cross_entropy(scores, labels)
 
 
 def _part_loss(guess: Guess) -> Loss:
@@ -209,13 +247,17 @@ def _part_loss(guess: Guess) -> Loss:
         size = torch.randint(length + 1, (len(images), 1), generator=generator)
         source = random_order(len(images), length, generator) < size  # none is allowed
         seen = guess.show(patchify(images, patch), source)
-        return F.cross_entropy(network(seen), labels)
+        return reading_loss(network(seen), labels)
 
     return loss
 
 
 def bend(
-    images: Tensor, strength: float, noise: float, generator: torch.Generator
+    images: Tensor,
+    strength: float,
+    noise: float,
+    generator: torch.Generator,
+    flip: bool = False,
 ) -> Tensor:
     """Images turned, scaled, slanted, moved, with a little noise: as other hands write.
 
@@ -224,10 +266,19 @@ def bend(
         strength: see `JudgePart.warp`; 0 leaves them where they are.
         noise: deviation on each pixel.
         generator: of all of it.
+        flip: mirror half of them, left to right.
 
     Returns:
         The same shape, in [0, 1].
     """
+    if flip:
+        images = mirror_half(images, generator)
+    bent = _warp(images, strength, generator) if strength else images
+    return (bent + noise * torch.randn(bent.shape, generator=generator)).clamp(0, 1)
+
+
+def _warp(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """A random affine map of each image."""
     batch = len(images)
     turn, slant, wide, tall = strength * torch.randn(4, batch, generator=generator)
     turn, slant = 0.12 * turn, 0.08 * slant
@@ -238,8 +289,7 @@ def bend(
     second = torch.stack([sine * wide, cosine * tall, move[:, 1]], -1)
     places = torch.stack([first, second], 1)  # (B, 2, 3)
     grid = F.affine_grid(places, list(images.shape), align_corners=False)
-    bent = F.grid_sample(images, grid, align_corners=False)
-    return (bent + noise * torch.randn(bent.shape, generator=generator)).clamp(0, 1)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 # --------------------------------------------------------------------- temperature
@@ -261,7 +311,7 @@ def fit_temperature(
     Args:
         guess: whose networks are trained.
         images: (N, C, H, W) in [0, 1] of the training set.
-        labels: (N,).
+        labels: (N,), or attributes (N, K).
         blocks: (members, N) boolean, see `left_out`.
         repeats: random sources of every size for each row.
         generator: of the sources.
@@ -275,12 +325,15 @@ def fit_temperature(
                 said = guess.scores(tokens, source, [member])
                 found.append((said, source, labels[rows]))
     scores, sources, truth = map(torch.cat, zip(*found, strict=True))
+    truth = truth.flatten().long()
     guess.log_temperature.requires_grad_(True)
-    search = torch.optim.LBFGS([guess.log_temperature], max_iter=50)
+    search = torch.optim.LBFGS(
+        [guess.log_temperature], max_iter=50, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         search.zero_grad()
-        value = F.nll_loss(guess.scaled(scores, sources), truth)
+        value = F.nll_loss(guess.scaled(scores, sources).flatten(0, -2), truth)
         value.backward()
         return value
 
@@ -288,63 +341,5 @@ def fit_temperature(
     guess.log_temperature.requires_grad_(False)
     guess.log_temperature.grad = None
 
-
-# ----------------------------------------------------------------------- measuring
-
-
-def _measured(
-    judges: Judges, recipe: Recipe, x: Tensor, y: Tensor, blocks: Tensor
-) -> dict[str, Any]:
-    """Of `look` on all test rows; of `guess` for each size of the source."""
-    part, guess = recipe.judge, judges.guess
-    test, truth = unit_images(recipe.data.name, "test")
-    few = spread_rows(len(test), part.test)
-    asked = [(None, test[few], truth[few])]
-    left = [([k], x[rows], y[rows]) for k, rows in enumerate(blocks)]
-    return {
-        "rows": len(test),
-        "accuracy": agreement(truth, scores(test, judges.look).argmax(1)),
-        "accepted": acceptance(test, judges.look),
-        "share": list(SHARES),
-        "guess": calibration(guess, asked, part.repeats),
-        "guess, left out": calibration(guess, left, part.repeats),
-        "temperature": guess.log_temperature.exp().tolist(),
-    }
-
-
-def calibration(
-    guess: Guess,
-    asked: Sequence[tuple[Sequence[int] | None, Tensor, Tensor]],
-    repeats: int,
-) -> dict[str, list[float]]:
-    """Log loss, calibration error, accuracies and agreement at each of the `SHARES`.
-
-    Args:
-        guess: the judge.
-        asked: (members that answer or None for all, images, labels).
-        repeats: random sources of each size for every row.
-    """
-    found: dict[str, list[float]] = {name: [] for name in CALIBRATION}
-    generator = torch.Generator().manual_seed(1234)
-    truth = torch.cat([labels.repeat(repeats) for _, _, labels in asked])
-    for share in SHARES:
-        said = []
-        for members, images, _ in asked:
-            tokens = patchify(images.repeat(repeats, 1, 1, 1), guess.config.patch)
-            source = random_sources(*tokens.shape[:2], share, generator)
-            parts = zip(tokens.split(500), source.split(500), strict=True)
-            said += [guess.log_prob(*each, members) for each in parts]
-        for name, measure in CALIBRATION.items():
-            found[name].append(measure(torch.cat(said), truth))
-    return found
-
-
-CALIBRATION: dict[str, Callable[[Tensor, Tensor], float]] = {
-    "log loss": log_loss,
-    "calibration error": calibration_error,
-    "accuracy": lambda p, y: agreement(y, p.argmax(1)),
-    "bayes accuracy": lambda p, y: bayes_accuracy(p),
-    "perfect agreement": lambda p, y: perfect_agreement(p),
-}
 
 EXPERIMENTS["judge"] = run_judge

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from biglearn_lite._domains import Domain, image_domain, text_domain
+from biglearn_lite._domains import Domain, Transform, image_domain, text_domain
+from biglearn_lite._images import mirror_half
+from biglearn_lite._scenes import show_tokens
 from biglearn_lite._sums import SYMBOLS, Law
 from biglearn_lite.data import load
 from biglearn_lite.likelihood import random_order
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from biglearn_lite._recipe_file import DataPart
 
 EXAMPLES = 64  # test rows that go into a record
+INCOMPLETE = ("pixels", "scaled", "patches")  # tokens of which some may be hidden
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Prepared:
         examples: a few test tokens that may be published, or None.
         name: of the dataset.
         labels: (N,) of the rows in `test`, (N, K) attributes of faces, or None.
+        names: of the attributes; none where there are labels.
     """
 
     domain: Domain
@@ -43,6 +47,7 @@ class Prepared:
     examples: Tensor | None
     name: str = ""
     labels: Tensor | None = None
+    names: tuple[str, ...] = ()
 
     def to(self, device: str) -> Prepared:
         """The same with the training data on a device."""
@@ -61,10 +66,11 @@ def prepare(part: DataPart, seed: int) -> Prepared:
     """
     loaded: Any = load(part.name)
     if isinstance(loaded, Law):
-        if part.tokens != "symbols" or part.shown != 1 or part.held_out:
+        changed = part.tokens != "symbols" or part.shown != 1 or part.held_out
+        if changed or part.flip:
             raise ValueError(
                 f"The data {part.name!r} are a whole law of symbols: leave out "
-                "data.tokens, data.shown and data.held_out."
+                "data.tokens, data.shown, data.held_out and data.flip."
             )
         domain = text_domain(loaded.tokens.shape[1], len(SYMBOLS))
         batches = Batches(loaded.tokens, None, loaded.probabilities)
@@ -88,7 +94,8 @@ def prepare(part: DataPart, seed: int) -> Prepared:
     fixed = torch.Generator().manual_seed(0)
     # a record is published, and data that everyone has to get for himself are not
     examples = None if entry.prepare else domain.transform(test[:EXAMPLES], fixed)
-    return Prepared(domain, batches, test, None, examples, part.name, labels)
+    names = getattr(loaded, "names", ())
+    return Prepared(domain, batches, test, None, examples, part.name, labels, names)
 
 
 def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Batches:
@@ -97,16 +104,22 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
         raise ValueError(
             f"data.missing is 'observed', 'complete' or 'mean', got {part.missing!r}."
         )
+    transform = _mirrored(domain.transform) if part.flip else domain.transform
     if part.shown == 1:
-        return Batches(train, domain.transform)
-    if part.tokens != "pixels":
+        return Batches(train, transform)
+    if part.tokens not in INCOMPLETE:
         raise ValueError(
-            f"Incomplete data are hidden pixels, so data.tokens must be 'pixels', got "
-            f"{part.tokens!r}."
+            "Incomplete data are hidden pixels or patches, so data.tokens is one of "
+            f"{INCOMPLETE}, got {part.tokens!r}."
         )
     observed = hide(len(train), domain.length, part.shown, seed)
     if part.missing == "observed":
-        return Batches(train, domain.transform, observed=observed)
+        if part.flip:
+            raise ValueError(
+                "data.flip mirrors whole images, and what is shown of an incomplete "
+                "one would not be mirrored with it; leave out data.flip or data.shown."
+            )
+        return Batches(train, transform, observed=observed)
     if part.missing == "complete":
         whole = train[observed.all(1)]
         if not len(whole):
@@ -114,8 +127,16 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
                 "No row is complete, so complete-case training has nothing to learn "
                 "from; use data.missing = 'observed'."
             )
-        return Batches(whole, domain.transform)
-    return Batches(fill_with_mean(train, observed), domain.transform)
+        return Batches(whole, transform)
+    if part.tokens != "pixels":  # the mean is that of each pixel
+        pixels = show_tokens(observed, part.size[0], train.shape)
+        observed = pixels.expand(train.shape).flatten(1)
+    return Batches(fill_with_mean(train, observed), transform)
+
+
+def _mirrored(transform: Transform) -> Transform:
+    """The same of images of which half are mirrored."""
+    return lambda x, g=None: transform(mirror_half(x, g), g)
 
 
 def hide(rows: int, length: int, shown: float | str, seed: int) -> Tensor:
@@ -137,7 +158,10 @@ def hide(rows: int, length: int, shown: float | str, seed: int) -> Tensor:
 
 
 def fill_with_mean(images: Tensor, observed: Tensor) -> Tensor:
-    """What is hidden becomes the rounded mean of what other rows show there."""
+    """What is hidden becomes the rounded mean of what other rows show there.
+
+    `observed` is (N, C H W), by pixel.
+    """
     flat = images.flatten(1).double()
     total = (flat * observed).sum(0) / observed.sum(0).clamp(min=1)
     filled = torch.where(observed, flat, total.round())

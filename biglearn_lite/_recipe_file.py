@@ -28,14 +28,16 @@ class DataPart:
     Attributes:
         name: a dataset of `biglearn data list`; `"gaussians"` for experiments on
             mixtures, which make their own data.
-        tokens: its domain: symbols, pixels, bits, patches or frequencies.
+        tokens: its domain: symbols, pixels, bits, scaled, patches or frequencies.
         size: rows and columns of a patch or block.
         held_out: share of the training set kept for validation while choosing.
-        shown: share of the tokens that each training row shows; `"uniform"` draws it
-            for every row from U(0.1, 1); 1: complete data.
+        shown: share of the tokens, pixels or patches, that each training row shows;
+            `"uniform"` draws it for every row from U(0.1, 1); 1: complete data.
         missing: what is done with rows that miss something: `"observed"` keeps tasks
             inside what is shown, `"complete"` drops the row, `"mean"` fills in the
             mean of the column.
+        flip: whether half of the training images are mirrored, left to right, each
+            time anew; not together with rows of which only a share is observed.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DataPart:
     held_out: float = 0.0
     shown: float | str = 1.0
     missing: str = "observed"
+    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -332,6 +335,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return any(_fits(value, each) for each in arguments)
+    if origin is tuple and arguments[1:] == (...,):
+        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
     if origin is tuple:
         right = isinstance(value, tuple) and len(value) == len(arguments)
         return right and all(map(_fits, value, arguments))

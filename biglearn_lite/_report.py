@@ -9,17 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from biglearn_lite._agreement import (
-    agreement,
-    bayes_accuracy,
-    class_kl,
-    perfect_agreement,
-)
 from biglearn_lite._distances import (
     ROWS_A_FEATURE,
     Comparison,
@@ -31,12 +25,10 @@ from biglearn_lite._distances import (
 )
 from biglearn_lite._images import patchify, unpatchify
 from biglearn_lite._judges import Judges
+from biglearn_lite._readings import agreement_facts, joint_facts, read
 from biglearn_lite._scenes import (
-    acceptance,
-    class_shares,
     diversity,
     in_parts,
-    scores,
     seam_strength,
     show_tokens,
     values_at,
@@ -56,18 +48,35 @@ __all__ = [
 ]
 
 SEED = 1234  # of sources and floors, so that all models are asked the same
-AGAIN = 4321  # of what a perfect sampler would have drawn
 SHARES = (0.1, 0.3, 0.5, 0.75)  # |S| / L of the completions
 EDGES = (0.0, 0.9)  # where diversity is looked at too
 TRAIN = 10_240  # training rows at most that projections and floors see
 
 
+class LabelledImages(NamedTuple):
+    """Images (N, C, H, W) in [0, 1]; labels (N,), or named attributes (N, K)."""
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+
+
 def unit_images(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) in [0, 1], `grey / (levels - 1)`, and labels (N,)."""
+    """Images (N, C, H, W) in [0, 1], `grey / (levels - 1)`, and labels (N,).
+
+    Of faces, in place of labels, their attributes (N, K) bool.
+    """
+    return labelled_images(name, split)[:2]
+
+
+def labelled_images(name: str, split: str = "train") -> LabelledImages:
+    """As `unit_images`, with the names of the attributes; labels have none."""
     data = load(name, split)
     if not hasattr(data, "images"):
         raise ValueError(f"The data {name!r} are no images; take a set of images.")
-    return data.images.float() / (dataset_entry(name).levels - 1), data.labels
+    # in place: of photographs a second copy is half a gigabyte
+    images = data.images.float().div_(dataset_entry(name).levels - 1)
+    return LabelledImages(images, data[1], getattr(data, "names", ()))
 
 
 def random_sources(
@@ -89,6 +98,29 @@ class Asked:
     generator: Generator | None
     chunk: int
 
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        judges: Judges,
+        tokens: Callable[[Tensor], Tensor] | None,
+        restore: Callable[[Tensor], Tensor] | None,
+        generator: Generator | None,
+        chunk: int,
+    ) -> Asked:
+        """With patches for tokens if there are no others, and all in evaluation."""
+        patch, shape = judges.config.patch, judges.config.shape
+        if isinstance(model, nn.Module):
+            model.eval()
+        return cls(
+            model,
+            judges.eval(),
+            tokens or (lambda images: patchify(images, patch)),
+            restore or (lambda drawn: unpatchify(drawn, patch, shape)),
+            generator,
+            chunk,
+        )
+
     def ask(self, images: Tensor, task: Task) -> Tensor:
         """Images in [0, 1] for tasks about real images; absent pixels mean nothing."""
         given = self.tokens(images)
@@ -103,6 +135,11 @@ class Asked:
                 drawn = torch.where(task[rows].absent[..., None], 0.0, drawn)
                 made.append(self.restore(drawn).clamp(0, 1))
         return torch.cat(made)
+
+    def joint(self, samples: int, shape: Sequence[int]) -> Tensor:
+        """Samples of everything, from nothing: (samples, C, H, W)."""
+        blank = torch.zeros(samples, *shape)
+        return self.ask(blank, Task.joint(samples, self.model.length))
 
     def complete(self, images: Tensor, source: Tensor) -> Tensor:
         """Completions with the real source pasted in."""
@@ -141,7 +178,8 @@ def image_report(
         judges: of the same data.
         train: (M, C, H, W) real images in [0, 1], for projections and floors.
         test: (N, C, H, W) real images in [0, 1].
-        labels: (N,) of the test images.
+        labels: (N,) of the test images; (N, K), their attributes as the judges name
+            them, if the judges read attributes.
         generator: of the model's noise; tasks have a seed of their own.
         tokens: images -> tokens of the model; None: `patchify`.
         restore: tokens -> images; None: `unpatchify`.
@@ -156,23 +194,19 @@ def image_report(
         Plain numbers, by `"joint"`, `"completions"` (by share), `"diversity"` (by
         share, with those at the ends) and `"marginals"`. A Frechet distance of
         completions may lie below the floor, since they share `x_S` with the test rows.
+        Where judges read attributes, agreement is a mean over all of them; each by
+        name stands beside, and what the source leaves in doubt (`"uncertain"`, a
+        perfect agreement below 0.95). In place of shares of classes there are shares of
+        attributes, beside those that the judge reads in test rows. "accepted" is then a
+        share of readings, see `acceptance`.
 
     Raises:
-        ValueError: if the model's tokens are not at the judges' patches, or what it
-            gives is not finite.
+        ValueError: if the model's tokens are not at the judges' patches, the labels
+            are not of their kind, or what the model gives is not finite.
     """
-    sizes = judges.config
     check_length(model.length, judges)
-    if isinstance(model, nn.Module):
-        model.eval()
-    asked = Asked(
-        model,
-        judges.eval(),
-        tokens or (lambda images: patchify(images, sizes.patch)),
-        restore or (lambda drawn: unpatchify(drawn, sizes.patch, sizes.shape)),
-        generator,
-        chunk,
-    )
+    check_labels(labels, judges)
+    asked = Asked.of(model, judges, tokens, restore, generator, chunk)
     kept = spread_rows(len(test), rows)
     train, test, labels = (
         train[spread_rows(len(train), TRAIN)],
@@ -193,6 +227,17 @@ def check_length(length: int, judges: Judges) -> None:
         raise ValueError(
             f"The model has {length} tokens and its judges {sizes.length} patches of "
             f"{sizes.patch} x {sizes.patch}; use judges of this patch."
+        )
+
+
+def check_labels(labels: Tensor, judges: Judges) -> None:
+    """Raise a ValueError if labels are not of the kind that the judges read."""
+    names = judges.config.attributes
+    if labels.shape[1:] != ((len(names),) if names else ()):
+        wanted = f"(N, {len(names)}), a column for each attribute" if names else "(N,)"
+        raise ValueError(
+            f"These judges read labels {wanted}, got {tuple(labels.shape)}; take the "
+            "judges of this dataset."
         )
 
 
@@ -229,18 +274,11 @@ class Features:
 
 def _joint(asked: Asked, space: Features, test: Tensor, samples: int) -> dict[str, Any]:
     """Samples of everything, from nothing."""
-    samples, look = max(samples, len(test)), asked.judges.look
-    blank = torch.zeros(samples, *test.shape[1:])
-    made = asked.ask(blank, Task.joint(samples, asked.model.length))
-    shares = class_shares(made, look).tolist()
+    made = asked.joint(max(samples, len(test)), test.shape[1:])
     first = space(made[: len(test)])
     return {
-        "samples": samples,
-        "accepted": acceptance(made, look),
-        "accepted, real": acceptance(test, look),
-        "class shares": shares,
-        "smallest class": min(shares),
-        "largest class": max(shares),
+        "samples": len(made),
+        **joint_facts(made, test, asked.judges),
         **_written(space.compare(made)),
         **precision_recall_density_coverage(space.test, first)._asdict(),
         **{f"{name}, real": value for name, value in space.real()._asdict().items()},
@@ -287,29 +325,22 @@ def _agree(
     test: Tensor,
     labels: Tensor,
     source: Tensor,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What completions (K, B, C, H, W) show, against what they may show."""
     judges = asked.judges
-    shown = torch.stack([scores(each, judges.look).argmax(1) for each in made])
+    shown = torch.stack([read(each, judges) for each in made])
+    law = guessed(judges, test, source)
+    return agreement_facts(labels, shown, law, judges.config.attributes)
+
+
+def guessed(judges: Judges, images: Tensor, source: Tensor) -> Tensor:
+    """`log p(y | x_S)` by `guess`: (B, classes) or (B, A, 2) float64 on the CPU."""
     home = device_of(judges)
     with torch.no_grad():
-        seen = patchify(test, judges.config.patch).to(home), source.to(home)
+        seen = patchify(images, judges.config.patch).to(home), source.to(home)
         parts = zip(*(each.split(512) for each in seen), strict=True)
         log_p = torch.cat([judges.guess.log_prob(*each) for each in parts])
-    law = log_p.double().log_softmax(-1).cpu()
-    counts = nn.functional.one_hot(shown, law.shape[1]).sum(0)
-    agrees, perfect = agreement(labels, shown), perfect_agreement(law)
-    divergence = class_kl(counts, law, Generator().manual_seed(AGAIN))
-    return {
-        "agreement": agrees,
-        "perfect agreement": perfect,
-        # the same in the mean if the judge is calibrated: what it gives the label
-        "label's probability": law.exp().gather(1, labels[:, None]).mean().item(),
-        "points": 100 * (agrees - perfect),
-        "bayes accuracy": bayes_accuracy(law),
-        "class kl": divergence.value,
-        "class kl, perfect": divergence.perfect,
-    }
+    return log_p.double().log_softmax(-1).cpu()
 
 
 def _far(

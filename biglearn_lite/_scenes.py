@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from biglearn_lite._images import patchify, unpatchify
+from biglearn_lite._judges import log_law
 from biglearn_lite._task_checks import probability, require_rows
 
 __all__ = [
     "acceptance",
+    "attribute_shares",
     "class_shares",
     "diversity",
     "in_parts",
@@ -55,9 +57,9 @@ def in_parts(network: Network, images: Tensor, chunk: int = 512) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def scores(images: Tensor, look: Network) -> Tensor:
-    """Log probabilities of the classes: (B, classes) float64."""
-    return in_parts(look, images).double().log_softmax(-1)
+def scores(images: Tensor, look: Network, attributes: bool = False) -> Tensor:
+    """Log probabilities in float64: (B, classes), or of attributes (B, K, 2)."""
+    return log_law(in_parts(look, images).double(), attributes)
 
 
 def class_shares(images: Tensor, look: Network) -> Tensor:
@@ -74,14 +76,43 @@ def class_shares(images: Tensor, look: Network) -> Tensor:
     return said.argmax(1).bincount(minlength=said.shape[1]).double() / len(said)
 
 
-def acceptance(images: Tensor, look: Network, confidence: float = 0.9) -> float:
+def attribute_shares(images: Tensor, look: Network) -> Tensor:
+    """How often each attribute is more likely than not.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        look: images -> log odds of each attribute (B, K), as `Judges.look`.
+
+    Returns:
+        (K,) float64.
+    """
+    return (in_parts(look, images) > 0).double().mean(0)
+
+
+def acceptance(
+    images: Tensor,
+    look: Network,
+    confidence: float = 0.9,
+    attributes: bool = False,
+    every: bool = False,
+) -> float:
     """Share of the images of which the judge is sure: `max_y p(y | x) >= confidence`.
 
-    Arguments as for `class_shares`.
+    Of attributes it is the share of all that is read, each attribute of each image: of
+    forty attributes of a photograph one at least is nearly always in doubt, so that no
+    image would be accepted, real or not. Where real ones are, `every` asks for more.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        look: images -> scores of the classes, or of attributes, as `Judges.look`.
+        confidence: from which on the judge is sure.
+        attributes: whether the scores are those of attributes.
+        every: accept images only, and only if every attribute of them is sure.
     """
-    sure = scores(images, look).max(1).values.exp() >= probability(
-        "confidence", confidence
-    )
+    law = scores(images, look, attributes)
+    sure = law.max(-1).values.exp() >= probability("confidence", confidence)
+    if every:
+        sure = sure.flatten(1).all(1)
     return sure.double().mean().item()
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from biglearn_lite import questions
+from biglearn_lite._face_report import check_face_judges
 from biglearn_lite._images import bits_per_dimension
 from biglearn_lite._prepare import Prepared
+from biglearn_lite._readings import columns
 from biglearn_lite._report import (
     TRAIN,
     Asked,
@@ -20,8 +22,9 @@ from biglearn_lite._report import (
     spread_rows,
 )
 from biglearn_lite._sums import Law
+from biglearn_lite.data import FACE_SIZES
 from biglearn_lite.likelihood import CausalTransformer, random_order
-from biglearn_lite.metrics import acceptance, image_report
+from biglearn_lite.metrics import Judges, acceptance, face_report, image_report
 from biglearn_lite.runs import Run, load_run
 from biglearn_lite.sources import dataset_entry
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
@@ -172,45 +175,92 @@ def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str
     return facts | image_report(
         model,
         record.model,
-        *_real(prepared),
+        *_real(prepared, record.model),
         torch.Generator().manual_seed(SEED),
-        tokens=lambda x: _tokens(prepared, x),
-        restore=lambda tokens: _grey(prepared, tokens),
+        **_ways(prepared),
         samples=part.samples,
         rows=part.rows,
     )
+
+
+def drawn_faces(
+    model: nn.Module, prepared: Prepared, part: EvaluatePart
+) -> dict[str, Any]:
+    """The same of drawn faces, and under `"law"` what `metrics.face_report` says."""
+    judges = _judges(prepared).model
+    _, test, attributes = _real(prepared, judges)
+    law = face_report(
+        model,
+        judges,
+        test,
+        attributes,
+        torch.Generator().manual_seed(SEED),
+        **_ways(prepared),
+        samples=part.samples,
+        rows=part.rows,
+    )
+    return images(model, prepared, part) | {"law": law}
 
 
 def _judges(prepared: Prepared) -> Run:
     """The record of a dataset's judges; `mnist5k` is judged as `mnist`."""
     if prepared.labels is None:
         raise ValueError("Only images can be judged: data.name is a set of images.")
-    return load_run(f"{prepared.name.removesuffix('5k')}-judge")
+    name = prepared.name.removesuffix("5k").removesuffix("32")
+    return load_run(f"{name}-judge")
+
+
+def _ways(prepared: Prepared) -> dict[str, Callable[[Tensor], Tensor]]:
+    """From images in [0, 1] to tokens and back."""
+    return {
+        "tokens": lambda x: _tokens(prepared, x),
+        "restore": lambda tokens: _grey(prepared, tokens),
+    }
 
 
 def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
     """What a measure needs is asked for before training, not when it is over.
 
     Raises:
-        ValueError: if images are to be judged, and the data are none, there is no
-            record of judges, or their patches are not the model's tokens.
+        ValueError: if images are to be judged, and the data are none, the judges are
+            of other images, or their patches are not the model's tokens; if the law of
+            drawn faces is asked for, and the data are not those.
+        FileNotFoundError: if there is no record of judges.
     """
-    if part.measure != "images" and not part.every:
+    if part.measure not in JUDGED and not part.every:
         return
     judges = _judges(prepared).model
-    if prepared.domain.symbols:
+    kind = prepared.domain.name
+    if kind not in ("scaled", "patches"):
+        what = "symbols" if prepared.domain.symbols else kind
         raise ValueError(
-            "Judges read values, and these tokens are symbols; take data.tokens = "
-            "'scaled' or 'patches'."
+            f"Judges read patches of values, and these tokens are {what}; take "
+            "data.tokens = 'scaled' or 'patches'."
+        )
+    if judges.config.shape != (found := tuple(prepared.test.shape[1:])):
+        raise ValueError(
+            f"The judges of {prepared.name!r} read images of {judges.config.shape}, "
+            f"and these are of {found}; take data of that size."
         )
     check_length(prepared.domain.length, judges)
+    if part.measure == "faces":
+        if prepared.name not in FACE_SIZES:
+            raise ValueError(
+                "evaluate.measure = 'faces' is about drawn faces, whose law is known, "
+                f"and data.name is {prepared.name!r}; take 'images', or 'faces32'."
+            )
+        check_face_judges(judges)
 
 
-def _real(prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
-    """Training and test images in [0, 1], and the labels of the test images."""
-    top = dataset_entry(prepared.name).levels - 1
-    train = prepared.batches.data.cpu().float() / top
-    return train, prepared.test.float() / top, prepared.labels
+def _real(prepared: Prepared, judges: Judges) -> tuple[Tensor, Tensor, Tensor]:
+    """Training and test images in [0, 1], and labels or attributes of the latter."""
+    top, data = dataset_entry(prepared.name).levels - 1, prepared.batches.data
+    # only those that are looked at: of photographs, all are half a gigabyte
+    train = data[spread_rows(len(data), TRAIN).to(data.device)].cpu().float() / top
+    labels, wanted = prepared.labels, judges.config.attributes
+    if wanted:
+        labels = labels[:, columns(prepared.names, wanted)]
+    return train, prepared.test.float() / top, labels
 
 
 def _tokens(prepared: Prepared, x: Tensor) -> Tensor:
@@ -249,29 +299,28 @@ class _Look:
 
     def __init__(self, prepared: Prepared, part: EvaluatePart) -> None:
         self.prepared, self.judges = prepared, _judges(prepared).model
-        train, test, _ = _real(prepared)
+        train, test, _ = _real(prepared, self.judges)
         # the rows of the report, so that the last look is an estimate of its numbers
         test = test[spread_rows(len(test), part.rows)]
         self.rows = len(test)
-        train = train[spread_rows(len(train), TRAIN)]
         self.space = Features(self.judges, train, test, draws=20)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         made = self._joint(model, 4 * self.rows if self.rows < 1000 else self.rows)
-        facts = acceptance(made, self.judges.look), self.space.compare(made).ratio
+        attributes = bool(self.judges.config.attributes)
+        sure = acceptance(made, self.judges.look, attributes=attributes)
+        facts = sure, self.space.compare(made).ratio
         return dict(zip(SEEN, facts, strict=True))
 
     def _joint(self, model: nn.Module, rows: int) -> Tensor:
         asked = Asked(
             model,
             self.judges,
-            tokens=lambda x: _tokens(self.prepared, x),
-            restore=lambda tokens: _grey(self.prepared, tokens),
+            **_ways(self.prepared),
             generator=torch.Generator().manual_seed(SEED),
             chunk=512,
         )
-        blank = torch.zeros(rows, *self.prepared.test.shape[1:])
-        return asked.ask(blank, Task.joint(rows, self.prepared.domain.length))
+        return asked.joint(rows, self.prepared.test.shape[1:])
 
 
 def nothing(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
@@ -286,4 +335,6 @@ MEASURES: dict[str, Measure] = {
     "questions, estimated": estimates,
     "bits": bits,
     "images": images,
+    "faces": drawn_faces,
 }
+JUDGED = ("images", "faces")

@@ -4,7 +4,8 @@ Everything is a function of tensors, in float64 where it matters. The features a
 (those of a recorded judge, or principal components of the values themselves), numbers
 of rows are equal, and every number stands beside what real images, or a perfect
 sampler, would get. `image_report` asks any universal model for joint samples,
-completions and marginals, and measures them all.
+completions and marginals, and measures them all; `face_report` holds what it draws of
+faces against the law of their attributes, which is known.
 """
 
 from __future__ import annotations
@@ -27,9 +28,22 @@ from biglearn_lite._distances import (
     marginal_distance,
     precision_recall_density_coverage,
 )
+from biglearn_lite._face_report import face_report
 from biglearn_lite._judges import Guess, Judges, JudgeSizes, Look
 from biglearn_lite._report import image_report, random_sources, unit_images
-from biglearn_lite._scenes import acceptance, class_shares, diversity, seam_strength
+from biglearn_lite._sampled_law import (
+    Reliability,
+    pair_distances,
+    pooled_kl,
+    sampled_calibration,
+)
+from biglearn_lite._scenes import (
+    acceptance,
+    attribute_shares,
+    class_shares,
+    diversity,
+    seam_strength,
+)
 
 __all__ = [
     "ClassKL",
@@ -39,22 +53,28 @@ __all__ = [
     "Judges",
     "Look",
     "Projection",
+    "Reliability",
     "acceptance",
     "agreement",
+    "attribute_shares",
     "bayes_accuracy",
     "calibration_error",
     "class_kl",
     "class_shares",
     "compare",
     "diversity",
+    "face_report",
     "frechet_distance",
     "frechet_floor",
     "image_report",
     "log_loss",
     "marginal_distance",
+    "pair_distances",
     "perfect_agreement",
+    "pooled_kl",
     "precision_recall_density_coverage",
     "random_sources",
+    "sampled_calibration",
     "seam_strength",
     "unit_images",
 ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from biglearn_lite import faces
 from biglearn_lite._faces_canvas import CELLS, Sitter
-from biglearn_lite._faces_law import COLOURS
+from biglearn_lite._faces_law import COLOURS, pair_law
 from biglearn_lite._faces_parts import PARTS, touched
 from biglearn_lite._faces_regions import SHOWN
 from biglearn_lite.data import DATASETS, checksum, load
@@ -161,6 +161,55 @@ def test_what_is_never_drawn():
     assert LAW.probability(Bangs=1, Wearing_Hat=1) == 0
     assert LAW.probability(Mustache=1, Male=0) == 0
     assert int((LAW.probabilities == 0).sum()) == 16_384 - 4_608
+
+
+def test_what_is_drawn_given_the_known_has_the_posterior_as_its_frequency():
+    rows = LAW.sample(6, fresh())
+    known = torch.rand(6, K, generator=fresh(1)) < 0.4
+    exact = LAW.posterior(rows, known)
+    n = 4000
+    drawn = LAW.complete(rows.repeat(n, 1), known.repeat(n, 1), fresh(2))
+    drawn = drawn.view(n, 6, K)
+    assert torch.equal(drawn[:, known], rows[known].expand(n, -1))
+    assert LAW.log_prob(drawn.flatten(0, 1)).isfinite().all()
+    spread = (exact * (1 - exact) / n).sqrt()
+    assert ((drawn.double().mean(0) - exact).abs() <= 4.5 * spread).all()
+
+
+def test_what_is_drawn_together_has_the_conditional_law():
+    """Hidden attributes depend on each other also once some are known."""
+    row = LAW.sample(1, fresh(3))
+    known = torch.zeros(K, dtype=torch.bool)
+    known[:2] = True
+    values = dict(zip(ATTRIBUTES[:2], map(int, row[0, :2]), strict=True))
+    given_ = LAW.given(**values)
+    drawn = LAW.complete(row.expand(20_000, -1), known, fresh())
+    found = pair_law(drawn)
+    assert (found - given_.pairs()).abs().max() < 0.02
+    assert (found - LAW.pairs()).abs().max() > 0.1
+
+
+def test_nothing_known_is_a_sample_and_everything_known_is_that():
+    rows = LAW.sample(50, fresh())
+    every = torch.ones(K, dtype=torch.bool)
+    assert torch.equal(LAW.complete(rows, every), rows)
+    assert torch.equal(LAW.complete(rows, ~every, fresh(5)), LAW.sample(50, fresh(5)))
+    never = torch.ones(1, K).bool()
+    with pytest.raises(ValueError, match=r"can happen, not on .*'Mustache': 1"):
+        LAW.complete(never, every)
+
+
+def test_pairs_by_summing():
+    pairs = LAW.pairs()
+    for i, j in ((0, 1), (3, 5), (6, 2), (4, 4)):
+        for u, v in itertools.product((0, 1), repeat=2):
+            event = {ATTRIBUTES[i]: u} | {ATTRIBUTES[j]: v}
+            wanted = LAW.probability(**event) if i != j or u == v else 0.0
+            assert pairs[i, j, u, v].item() == pytest.approx(wanted, abs=1e-12)
+    rows = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1]]).bool()
+    found = pair_law(rows)
+    assert found[0, 1].tolist() == [[0.25, 0.0], [0.25, 0.5]]
+    assert torch.equal(found.transpose(0, 1).mT, found)
 
 
 # ---------------------------------------------------------------- drawing

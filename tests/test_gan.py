@@ -516,6 +516,35 @@ def train(folder=None, minutes=None, watch=None, **game):
     )
 
 
+@pytest.mark.parametrize(
+    "game",
+    [
+        Adversarial(communication=1.0, share=0.5),
+        Adversarial("naive", penalty="difference"),
+        Adversarial(penalised="union"),
+    ],
+)
+def test_a_game_never_reads_what_is_hidden(game):
+    """A face that lost some of its patches: neither player sees them, nor is asked."""
+    observed = torch.rand(40, L, generator=seeded(2)) < 0.5
+    observed[:, 0] |= ~observed.any(1)
+    x = torch.rand(40, L, P, generator=seeded(1)) * 2 - 1
+    law = TaskSampler(L, joint=0.2, marginal=0.2, target_ratio=(1.0, 1.0))
+
+    def play(hidden, known=observed):
+        world = Batches(torch.where(observed[..., None], x, hidden), observed=known)
+        settings = Settings(steps=4, batch=16, log=1)
+        return fit(fresh(BigLearnGAN, SIZES), world, law, settings, seed=3, loss=game)
+
+    (one, history, _), *others = (play(value) for value in (0.0, 1e6, math.nan))
+    for other, its, _ in others:
+        assert its == history
+        pairs = zip(one.parameters(), other.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    # and it is the mask that hides them
+    assert play(0.5, known=None)[1] != play(0.0, known=None)[1]
+
+
 @pytest.mark.parametrize("game", [{}, {"communication": 0.5, "penalty": "difference"}])
 def test_stopped_and_resumed_is_the_same_run(tmp_path, monkeypatch, game):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)

@@ -10,7 +10,7 @@ from biglearn_lite import cli, data, evaluation, tasks
 from biglearn_lite._domains import image_domain
 from biglearn_lite._images import dequantize
 from biglearn_lite._prepare import Prepared, fill_with_mean, hide, prepare
-from biglearn_lite._recipe_file import PARTS, DataPart
+from biglearn_lite._recipe_file import PARTS, DataPart, EvaluatePart
 from biglearn_lite._report import spread_rows
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
@@ -315,6 +315,44 @@ def test_ways_with_incomplete_rows():
     assert whole.observed is None
 
 
+@pytest.mark.parametrize("tokens", ["scaled", "patches"])
+def test_ways_with_incomplete_patches(tokens):
+    whole = prepare(DataPart("digits", tokens), 0).batches.data
+    part = {"name": "digits", "tokens": tokens, "shown": "uniform"}
+    shown = hide(len(whole), 16, "uniform", 3)
+    seen = prepare(DataPart(**part), 3).batches
+    assert torch.equal(seen.observed, shown)
+    assert torch.equal(seen.data, whole)
+    kept = prepare(DataPart(**part, missing="complete"), 3).batches
+    assert torch.equal(kept.data, whole[shown.all(1)])
+    filled = prepare(DataPart(**part, missing="mean"), 3).batches
+    assert filled.observed is None
+    cut, values = (data.patchify(x, 2).numpy() for x in (filled.data, whole))
+    there = np.where(shown[..., None].numpy(), values.astype(float), np.nan)
+    wanted = np.where(np.isnan(there), np.nanmean(there, axis=0).round(), there)
+    np.testing.assert_array_equal(cut, wanted)
+
+
+@pytest.mark.parametrize("tokens", ["pixels", "bits", "scaled", "patches"])
+@pytest.mark.parametrize("missing", ["observed", "mean"])
+def test_half_of_the_training_images_are_mirrored(tokens, missing):
+    shown = 1.0 if missing == "observed" or tokens == "bits" else 0.5
+    part = {"name": "digits", "tokens": tokens, "shown": shown, "missing": missing}
+    plain, flipped = (prepare(DataPart(**part, flip=f), 0) for f in (False, True))
+    images = plain.batches.data[:200]
+    noise = torch.Generator().manual_seed(4)
+    turned = torch.rand(200, generator=noise) < 0.5
+    wanted = torch.where(turned[:, None, None, None], images.flip(-1), images)
+    wanted = plain.domain.transform(wanted, noise)
+    found = flipped.batches.transform(images, noise.manual_seed(4))
+    assert torch.equal(found, wanted)
+    assert 70 < turned.sum() < 130
+    # what is tested on is not
+    rows = EvaluatePart(rows=9).rows
+    one, other = (evaluation.test_tokens(each, rows) for each in (plain, flipped))
+    assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -324,7 +362,9 @@ def test_ways_with_incomplete_rows():
         ({"shown": 0.5, "missing": "drop"}, "data.missing is"),
         ({"missing": "drop"}, "data.missing is"),
         ({"shown": 0.5, "missing": "complete"}, "No row is complete"),
-        ({"shown": 0.5, "tokens": "patches"}, "hidden pixels"),
+        ({"shown": 0.5, "tokens": "frequencies"}, "hidden pixels or patches"),
+        ({"shown": 0.5, "tokens": "scaled", "flip": True}, "leave out data.flip"),
+        ({"name": "sums", "tokens": "symbols", "flip": True}, "and data.flip"),
         ({"held_out": 1.0}, "data.held_out is a share"),
         ({"tokens": "patches", "size": (3, 3)}, "does not divide"),
         ({"tokens": "patches", "size": (2, 4)}, "square"),
