@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +172,8 @@ def _run_members(
     # a fresh interpreter for each job: a fork would copy the threads of this one
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(members), desc=recipe.name, disable=not progress)
-    with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    workers = ProcessPoolExecutor(jobs, context, initializer=end_with_parent)
+    with bar, workers as pool:
         while waiting or running:
             left = _left(minutes, began)
             if left == 0 and len(waiting) < len(members):  # the first ones go anyway
@@ -181,6 +185,21 @@ def _run_members(
             for each in finished:
                 each.result()  # raises what the member raised
                 bar.update()
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, even by a signal.
+
+    Else a study that was killed would train on, unseen, beside the one that resumes it.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)  # the checkpoint of the last minute waits
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _left(minutes: float | None, began: float) -> float | None:

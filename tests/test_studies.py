@@ -1,6 +1,12 @@
 """Studies: many members, one record; stopped, resumed and side by side the same."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -34,7 +40,7 @@ def inside(monkeypatch):
     from concurrent.futures import Future
 
     class Pool:
-        def __init__(self, jobs, mp_context):
+        def __init__(self, jobs, mp_context, initializer):
             pass
 
         def __enter__(self):
@@ -192,3 +198,45 @@ def test_studies_that_cannot_be(changes, message, path, tmp_path):
 def test_members_are_plain_files(whole, tmp_path):
     for file in (tmp_path / "whole" / ".work").rglob("*.json"):
         assert {"metrics", "history", "seconds"} <= set(json.loads(file.read_text()))
+
+
+KILLED = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from biglearn_lite.studies import end_with_parent
+
+if __name__ == "__main__":
+    watch = end_with_parent if sys.argv[1] == "watch" else None
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=watch) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
+
+
+def alive(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("watch", ["watch", "no"])
+def test_a_killed_study_takes_its_members_along(watch, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), watch]
+    quiet = subprocess.DEVNULL  # semaphores are left behind, and said to be
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=quiet, text=True
+    ) as study:
+        member = int(study.stdout.readline())
+        assert alive(member)
+        study.kill()
+    end = time.monotonic() + (20 if watch == "watch" else 1)
+    while alive(member) and time.monotonic() < end:
+        time.sleep(0.05)
+    left = alive(member)
+    if left:
+        os.kill(member, signal.SIGKILL)
+    assert left == (watch == "no")
