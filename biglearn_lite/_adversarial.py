@@ -41,10 +41,10 @@ class AdversarialTraining(_Training):
 
     def prepare(self, loss: Adversarial) -> None:
         """The judge, optimisers, and the losses as graphs."""
-        self._check()
         self.game = loss
+        self._check()
         with first_weights(self.generator.initial_seed() + 1):
-            self.judge = Discriminator(loss.judge(self.model.config)).to(self.device)
+            self.judge = self._judge(loss).to(self.device)
         self.players = [
             torch.optim.Adam(net.parameters(), rate, betas=BETAS, fused=True)
             for net, rate in self._rates()
@@ -57,17 +57,23 @@ class AdversarialTraining(_Training):
         self.make, self.judge_loss = wrap(generate), wrap(loss_of_judge)
         self.make_loss = wrap(loss_of_generator)
 
+    def _judge(self, loss: Adversarial) -> Discriminator:
+        return Discriminator(loss.judge(self.model.config))
+
     def _check(self) -> None:
-        if not isinstance(self.model, BigLearnGAN):
-            raise TypeError(
-                "A game is played by a BigLearnGAN, got a model of the class "
-                f"{type(self.model).__name__}; give it a loss of its own."
-            )
+        self._check_model()
         for name in ("muon", "decay"):  # both players learn by plain Adam
             if (got := getattr(self.settings, name)) != getattr(Settings, name):
                 raise ValueError(
                     f"{name} means nothing in a game, got {got}; leave it out."
                 )
+
+    def _check_model(self) -> None:
+        if not isinstance(self.model, BigLearnGAN):
+            raise TypeError(
+                "A game is played by a BigLearnGAN, got a model of the class "
+                f"{type(self.model).__name__}; give it a loss of its own."
+            )
 
     def _rates(self) -> tuple[tuple[nn.Module, float], ...]:
         rate = self.settings.rate
@@ -81,8 +87,8 @@ class AdversarialTraining(_Training):
         of_judge, task = self._teach_judge()
         of_generator = self._teach_generator()
         self.average.update(step)
-        (_, norm, said), (made, made_norm) = of_judge, of_generator
-        numbers = [said[0], norm, made, made_norm, *said[1:]]
+        (_, norm, said), (made, made_norm, *more) = of_judge, of_generator
+        numbers = [said[0], norm, made, made_norm, *said[1:], *more]
         return facts_of([each.detach() for each in numbers], task)
 
     def _draw(self) -> tuple[Made, Task]:
@@ -126,15 +132,19 @@ class AdversarialTraining(_Training):
             )
         return (loss, self._update(self.judge, loss, 1), said), task
 
-    def _teach_generator(self) -> tuple[Tensor, Tensor]:
+    def _teach_generator(self) -> tuple[Tensor, ...]:
         made, _ = self._draw()
         pair = self._draw_pair()
         self.judge.requires_grad_(False)  # a third of its backward pass is spared
         with self.half:
-            loss = self.make_loss(self.model, self.judge, made, pair, self.game)
+            loss, *more = self._generator_losses(made, pair)
         norm = self._update(self.model, loss, 0)
         self.judge.requires_grad_(True)
-        return loss, norm
+        return loss, norm, *more
+
+    def _generator_losses(self, made: Made, pair: list[Made]) -> tuple[Tensor, ...]:
+        """What the generator makes small, and what else is written down."""
+        return (self.make_loss(self.model, self.judge, made, pair, self.game),)
 
     def _update(self, net: nn.Module, loss: Tensor, player: int) -> Tensor:
         loss.backward()

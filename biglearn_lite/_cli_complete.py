@@ -214,7 +214,7 @@ def _complete_image(
 def _given(
     prepared: Prepared, recipe: Recipe, given: str, shape: Any, generator: Any
 ) -> tuple[Tensor, Tensor]:
-    """Source tokens (1, L) and the pixels (H, W) that they show."""
+    """Source tokens (1, L) and the pixels (H, W) that they show; labels are asked."""
     import torch
 
     kind, _, share = given.partition(":")
@@ -222,7 +222,7 @@ def _given(
     tall, wide = (1, 1) if domain.name == "pixels" else recipe.data.size
     rows, columns = shape[1] // tall, shape[2] // wide
     if domain.name == "frequencies":
-        rows, columns = 1, domain.length
+        rows, columns = 1, domain.image
     row, column = torch.arange(rows)[:, None], torch.arange(columns)
     sides = {
         "top": (row < rows // 2) & (column >= 0),
@@ -240,11 +240,13 @@ def _given(
         raise ValueError("A frequency has no place: use --given random:0.3.")
     else:
         known = sides[given]
-    planes = domain.length // known.numel()  # pixels come channel by channel
+    planes = domain.image // known.numel()  # pixels come channel by channel
     pixels = known.repeat_interleave(tall, 0).repeat_interleave(wide, 1)
     if domain.name == "frequencies":
         pixels = torch.zeros(shape[1:], dtype=torch.bool)
-    return known.flatten().repeat(planes)[None], pixels
+    source = torch.zeros(1, domain.length, dtype=torch.bool)
+    source[:, : domain.image] = known.flatten().repeat(planes)
+    return source, pixels
 
 
 def _share(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from biglearn_lite._images import (
     unpatchify,
     unpixels,
 )
+from biglearn_lite._label_tokens import Layout
 
-Transform = Callable[[Tensor, Generator | None], Tensor]
+Transform = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Domain:
         dimensions: pixels of an image (characters of a text), for bits per dimension.
         levels: what a density counts against, see `dequantize`; 1 for symbols.
         transform: (rows of the data, generator) -> tokens; values are not looked at.
+            With labels in the sequence, they are its third argument; None: not known.
         restore: tokens -> images (B, C, H, W) in [0, 1], or the tokens themselves.
+        layout: of patches and labels, if there are labels in the sequence.
     """
 
     name: str
@@ -48,6 +52,12 @@ class Domain:
     levels: int
     transform: Transform
     restore: Callable[[Tensor], Tensor]
+    layout: Layout | None = None
+
+    @property
+    def image(self) -> int:
+        """Tokens that are no labels."""
+        return self.length if self.layout is None else self.layout.image
 
 
 def _same(tokens: Tensor, generator: Generator | None = None) -> Tensor:
@@ -116,3 +126,35 @@ def image_domain(
         transform=lambda x, g=None: forth(dequantize(x, levels, g, trusted=True), rows),
         restore=lambda t: back(t, rows, shape),
     )  # fmt: skip
+
+
+def labelled_domain(domain: Domain, choices: Sequence[int]) -> Domain:
+    """The domain of images with labels behind their patches.
+
+    Args:
+        domain: `"scaled"` or `"patches"`, of the images.
+        choices: values that each label can take, see `Layout`.
+
+    Raises:
+        ValueError: if the tokens of the images are no patches of numbers.
+    """
+    if domain.name not in ("scaled", "patches"):
+        raise ValueError(
+            "Labels stand behind patches of numbers, so data.tokens must be 'patches' "
+            f"or 'scaled', got {domain.name!r}."
+        )
+    layout = Layout(domain.length, domain.values, tuple(choices))
+
+    def transform(
+        x: Tensor, g: Generator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        return layout.join(domain.transform(x, g), labels, trusted=True)
+
+    return dataclasses.replace(
+        domain,
+        length=layout.length,
+        values=layout.values,
+        transform=transform,
+        restore=lambda t: domain.restore(t[:, : layout.image, : layout.pixels]),
+        layout=layout,
+    )

@@ -120,6 +120,38 @@ def mirror_half(
     )
 
 
+def shift(
+    images: torch.Tensor, most: int, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Move each image by up to `most` pixels, rows and columns each by themselves.
+
+    All `(2 most + 1)^2` moves are equally likely; what comes in at the edge is 0. A
+    model of shifted images learns the law of these, not that of the data.
+
+    Args:
+        images: (B, C, H, W) of any type.
+        most: pixels.
+        generator: source of the noise, which is drawn on its device and moved.
+
+    Returns:
+        (B, C, H, W) of the same type.
+    """
+    home = images.device if generator is None else generator.device
+    size = 2, len(images), 1
+    moves = torch.randint(-most, most + 1, size, generator=generator, device=home)
+    down, right = moves.to(images.device)  # each (B, 1)
+    return _slide(_slide(images, down).mT, right).mT
+
+
+def _slide(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Move the rows of each image, (B, 1) pixels downwards."""
+    height = images.shape[2]
+    place = torch.arange(height, device=images.device) - rows  # (B, H), where from
+    inside = ((place >= 0) & (place < height))[:, None, :, None]
+    place = place.clamp(0, height - 1)[:, None, :, None]
+    return images.gather(2, place.expand(images.shape)) * inside
+
+
 def block_dct(images: torch.Tensor, block: int) -> torch.Tensor:
     """Each frequency a token: the cosine transform (DCT-II) of square blocks.
 

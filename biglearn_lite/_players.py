@@ -150,7 +150,7 @@ class BigLearnGAN(nn.Module):
         check_tokens(self.config, x, task, task.source)
         drawn = self.draw_noise(len(x), generator)
         latent, noise = (
-            _fitting(name, given, fresh)
+            fitting(name, given, fresh)
             for name, given, fresh in zip(
                 ("latent", "noise"), (latent, noise), drawn, strict=True
             )
@@ -159,7 +159,7 @@ class BigLearnGAN(nn.Module):
         return made.masked_fill(task.absent[..., None], torch.nan)
 
 
-def _fitting(name: str, given: Tensor | None, fresh: Tensor) -> Tensor:
+def fitting(name: str, given: Tensor | None, fresh: Tensor) -> Tensor:
     if given is None:
         return fresh
     if given.shape != fresh.shape:
@@ -178,9 +178,12 @@ class Discriminator(nn.Module):
 
     Args:
         sizes: of the trunk; what it reaches must be the `"union"`.
+        trunk: one that reads other tokens; None: made by the sizes.
     """
 
-    def __init__(self, sizes: TransformerSizes) -> None:
+    def __init__(
+        self, sizes: TransformerSizes, trunk: MaskedTransformer | None = None
+    ) -> None:
         super().__init__()
         if sizes.reach != "union" or sizes.modulation or not sizes.values:
             raise ValueError(
@@ -190,7 +193,7 @@ class Discriminator(nn.Module):
                 f"modulation={sizes.modulation}."
             )
         self.config = sizes
-        self.trunk = MaskedTransformer(sizes)
+        self.trunk = MaskedTransformer(sizes) if trunk is None else trunk
         self.head = nn.Linear(sizes.width, 1)
         start_large(self)
 

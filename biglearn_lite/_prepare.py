@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from biglearn_lite._domains import Domain, Transform, image_domain, text_domain
+from biglearn_lite._domains import (
+    Domain,
+    image_domain,
+    labelled_domain,
+    text_domain,
+)
 from biglearn_lite._images import mirror_half
+from biglearn_lite._labelled import choices_of, label_numbers, labelled, shifted
 from biglearn_lite._scenes import show_tokens
 from biglearn_lite._sums import SYMBOLS, Law
 from biglearn_lite.data import load
@@ -38,6 +44,7 @@ class Prepared:
         name: of the dataset.
         labels: (N,) of the rows in `test`, (N, K) attributes of faces, or None.
         names: of the attributes; none where there are labels.
+        train: all training images, where the batches may hold some of them only.
     """
 
     domain: Domain
@@ -48,6 +55,7 @@ class Prepared:
     name: str = ""
     labels: Tensor | None = None
     names: tuple[str, ...] = ()
+    train: Tensor | None = None
 
     def to(self, device: str) -> Prepared:
         """The same with the training data on a device."""
@@ -62,40 +70,60 @@ class Prepared:
 def prepare(part: DataPart, seed: int) -> Prepared:
     """Load a dataset and make batches of it.
 
-    `seed` decides what is shown of incomplete rows.
+    `seed` decides what is shown of incomplete rows, and which rows keep their labels.
     """
     loaded: Any = load(part.name)
     if isinstance(loaded, Law):
-        changed = part.tokens != "symbols" or part.shown != 1 or part.held_out
-        if changed or part.flip:
-            raise ValueError(
-                f"The data {part.name!r} are a whole law of symbols: leave out "
-                "data.tokens, data.shown, data.held_out and data.flip."
-            )
-        domain = text_domain(loaded.tokens.shape[1], len(SYMBOLS))
-        batches = Batches(loaded.tokens, None, loaded.probabilities)
-        sample = loaded.sample(EXAMPLES, torch.Generator().manual_seed(0))
-        return Prepared(domain, batches, loaded.tokens, loaded, sample)
+        return _prepare_law(part, loaded)
     entry = dataset_entry(part.name)
-    images = loaded.images
-    domain = image_domain(part.tokens, images.shape[1:], entry.levels, part.size)
-    if part.held_out:
-        kept = len(images) - round(part.held_out * len(images))
-        if not 0 < kept < len(images):
-            raise ValueError(
-                f"data.held_out is a share between 0 and 1 that leaves something on "
-                f"both sides, got {part.held_out}."
-            )
-        train, test = images[:kept], images[kept:]
-        labels = loaded[1][kept:]
-    else:
-        train, (test, labels) = images, load(part.name, "test")[:2]
-    batches = _incomplete(part, train, domain, seed)
+    shape = loaded.images.shape[1:]
+    domain = image_domain(part.tokens, shape, entry.levels, part.size)
+    (train, known), (test, labels) = _split(part, loaded)
     fixed = torch.Generator().manual_seed(0)
-    # a record is published, and data that everyone has to get for himself are not
-    examples = None if entry.prepare else domain.transform(test[:EXAMPLES], fixed)
-    names = getattr(loaded, "names", ())
-    return Prepared(domain, batches, test, None, examples, part.name, labels, names)
+    if part.labels:
+        domain = labelled_domain(domain, choices_of(loaded[1]))
+        batches = labelled(part, train, known, domain, seed)
+        shown = label_numbers(labels[:EXAMPLES])
+        examples = domain.transform(test[:EXAMPLES], fixed, shown)
+    else:
+        batches = _incomplete(part, train, domain, seed)
+        examples = domain.transform(test[:EXAMPLES], fixed)
+    if entry.prepare:  # a record is published, and this is data to get for oneself
+        examples = None
+    batches = shifted(part, _mirrored(part, batches))
+    names, whole = getattr(loaded, "names", ()), train if part.labels else None
+    return Prepared(
+        domain, batches, test, None, examples, part.name, labels, names, whole
+    )
+
+
+def _prepare_law(part: DataPart, law: Law) -> Prepared:
+    """The whole table, each row as often as it comes up."""
+    extra = part.held_out or part.labels or part.shift or part.flip
+    if part.tokens != "symbols" or part.shown != 1 or extra:
+        raise ValueError(
+            f"The data {part.name!r} are a whole law of symbols: leave out "
+            "data.tokens, data.shown, data.held_out, data.labels, data.shift and "
+            "data.flip."
+        )
+    domain = text_domain(law.tokens.shape[1], len(SYMBOLS))
+    batches = Batches(law.tokens, None, law.probabilities)
+    sample = law.sample(EXAMPLES, torch.Generator().manual_seed(0))
+    return Prepared(domain, batches, law.tokens, law, sample)
+
+
+def _split(part: DataPart, loaded: Any) -> tuple[tuple[Tensor, Tensor], ...]:
+    """(images, labels) to train on, and to measure on."""
+    images, labels = loaded[:2]
+    if not part.held_out:
+        return (images, labels), load(part.name, "test")[:2]
+    kept = len(images) - round(part.held_out * len(images))
+    if not 0 < kept < len(images):
+        raise ValueError(
+            f"data.held_out is a share between 0 and 1 that leaves something on "
+            f"both sides, got {part.held_out}."
+        )
+    return (images[:kept], labels[:kept]), (images[kept:], labels[kept:])
 
 
 def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Batches:
@@ -104,9 +132,8 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
         raise ValueError(
             f"data.missing is 'observed', 'complete' or 'mean', got {part.missing!r}."
         )
-    transform = _mirrored(domain.transform) if part.flip else domain.transform
     if part.shown == 1:
-        return Batches(train, transform)
+        return Batches(train, domain.transform)
     if part.tokens not in INCOMPLETE:
         raise ValueError(
             "Incomplete data are hidden pixels or patches, so data.tokens is one of "
@@ -114,12 +141,7 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
         )
     observed = hide(len(train), domain.length, part.shown, seed)
     if part.missing == "observed":
-        if part.flip:
-            raise ValueError(
-                "data.flip mirrors whole images, and what is shown of an incomplete "
-                "one would not be mirrored with it; leave out data.flip or data.shown."
-            )
-        return Batches(train, transform, observed=observed)
+        return Batches(train, domain.transform, observed=observed)
     if part.missing == "complete":
         whole = train[observed.all(1)]
         if not len(whole):
@@ -127,16 +149,28 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
                 "No row is complete, so complete-case training has nothing to learn "
                 "from; use data.missing = 'observed'."
             )
-        return Batches(whole, transform)
+        return Batches(whole, domain.transform)
     if part.tokens != "pixels":  # the mean is that of each pixel
         pixels = show_tokens(observed, part.size[0], train.shape)
         observed = pixels.expand(train.shape).flatten(1)
-    return Batches(fill_with_mean(train, observed), transform)
+    return Batches(fill_with_mean(train, observed), domain.transform)
 
 
-def _mirrored(transform: Transform) -> Transform:
-    """The same of images of which half are mirrored."""
-    return lambda x, g=None: transform(mirror_half(x, g), g)
+def _mirrored(part: DataPart, batches: Batches) -> Batches:
+    """The same batches with half of their images mirrored, if the recipe says so."""
+    if not part.flip:
+        return batches
+    if part.shown != 1 and part.missing == "observed":
+        raise ValueError(
+            "data.flip mirrors whole images, and what is shown of an incomplete one "
+            "would not be mirrored with it; leave out data.flip or data.shown."
+        )
+    plain = batches.transform
+
+    def transform(x: Tensor, generator: Any = None, *labels: Tensor) -> Tensor:
+        return plain(mirror_half(x, generator), generator, *labels)
+
+    return dataclasses.replace(batches, transform=transform)
 
 
 def hide(rows: int, length: int, shown: float | str, seed: int) -> Tensor:

@@ -20,8 +20,10 @@ from biglearn_lite.experiments import EXPERIMENTS, DescentPart
 from biglearn_lite.gan import Adversarial
 from biglearn_lite.training import Settings
 
+LATER = ("flip", "labels", "labelled", "labelled_share", "shift")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class DataPart:
     """What is learned from.
 
@@ -38,6 +40,11 @@ class DataPart:
             mean of the column.
         flip: whether half of the training images are mirrored, left to right, each
             time anew; not together with rows of which only a share is observed.
+        labels: put the labels behind the patches, for an image-label model.
+        labelled: so many training rows keep their labels, equally many of each class;
+            the seed chooses them. 0: all.
+        labelled_share: of a batch's rows; 0: as it comes. Few labels need a share.
+        shift: training images are moved by up to so many pixels, see `data.shift`.
     """
 
     name: str
@@ -47,6 +54,15 @@ class DataPart:
     shown: float | str = 1.0
     missing: str = "observed"
     flip: bool = False
+    labels: bool = False
+    labelled: int = 0
+    labelled_share: float = 0.0
+    shift: int = 0
+
+    def __repr__(self) -> str:
+        """Options that came later are said where they are set: old reprs stay."""
+        said = {k: v for k, v in vars(self).items() if v or k not in LATER}
+        return f"DataPart({', '.join(f'{k}={v!r}' for k, v in said.items())})"
 
 
 @dataclass(frozen=True)
@@ -236,7 +252,7 @@ def _table(key: str, value: Any) -> Mapping[str, Any]:
 def _changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A table with some dotted keys put in."""
     changed = dict(table)
-    if changes.get("model.kind", "gan") != "gan":
+    if changes.get("model.kind", GAMES[0]) not in GAMES:
         changed.pop("adversarial", None)  # another kind of model plays no game
     for key, value in changes.items():
         _put(changed, key, value)
@@ -248,7 +264,7 @@ def _parts(table: Mapping[str, Any]) -> dict[str, Any]:
     kind = given["model"].get("kind")
     without = [each for each in EXPERIMENTS if each != kind]
     without += UNUSED if kind in EXPERIMENTS else ()
-    without += [] if kind == "gan" or kind in EXPERIMENTS else ["adversarial"]
+    without += [] if kind in (*GAMES, *EXPERIMENTS) else ["adversarial"]
     for part in without:
         _check_keys(part, given[part])
         if given[part]:
@@ -260,6 +276,7 @@ def _parts(table: Mapping[str, Any]) -> dict[str, Any]:
     return {p: None if p in unused else _part(p, given[p]) for p in PARTS}
 
 
+GAMES = ("gan", "image-label-hybrid")  # kinds of models that play one
 UNUSED = ("tasks", "training", "adversarial", "evaluate")  # by experiments
 
 

@@ -123,17 +123,24 @@ class Asked:
 
     def ask(self, images: Tensor, task: Task) -> Tensor:
         """Images in [0, 1] for tasks about real images; absent pixels mean nothing."""
-        given = self.tokens(images)
+        return self.ask_tokens(self.tokens(images), task)
+
+    def ask_tokens(self, given: Tensor, task: Task) -> Tensor:
+        """The same for tasks about tokens (B, L, P)."""
+        drawn = self.draw(given, task)
+        drawn = torch.where(task.absent[..., None], 0.0, drawn)
+        return self.restore(drawn).clamp(0, 1)
+
+    def draw(self, given: Tensor, task: Task) -> Tensor:
+        """Tokens from tokens, of which the model sees the source alone."""
         hidden = torch.where(task.source[..., None], given, torch.nan)
         home = device_of(self.model)
         made = []
         with torch.no_grad():
-            for first in range(0, len(images), self.chunk):
+            for first in range(0, len(given), self.chunk):
                 rows = slice(first, first + self.chunk)
                 x, its = hidden[rows].to(home), task[rows].to(home)
-                drawn = self.model.sample(x, its, self.generator).cpu()
-                drawn = torch.where(task[rows].absent[..., None], 0.0, drawn)
-                made.append(self.restore(drawn).clamp(0, 1))
+                made.append(self.model.sample(x, its, self.generator).cpu())
         return torch.cat(made)
 
     def joint(self, samples: int, shape: Sequence[int]) -> Tensor:
@@ -149,7 +156,8 @@ class Asked:
 
 
 def device_of(model: Any) -> torch.device:
-    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    """Where a model's weights are; the CPU if it has none."""
+    weights = model.parameters() if hasattr(model, "parameters") else ()
     return next(iter(weights), torch.empty(0)).device
 
 
@@ -279,13 +287,14 @@ def _joint(asked: Asked, space: Features, test: Tensor, samples: int) -> dict[st
     return {
         "samples": len(made),
         **joint_facts(made, test, asked.judges),
-        **_written(space.compare(made)),
+        **written(space.compare(made)),
         **precision_recall_density_coverage(space.test, first)._asdict(),
         **{f"{name}, real": value for name, value in space.real()._asdict().items()},
     }
 
 
-def _written(found: Comparison) -> dict[str, float]:
+def written(found: Comparison) -> dict[str, float]:
+    """A comparison in the words of a record."""
     return found._asdict() | {"ratio": found.ratio}
 
 
@@ -366,7 +375,7 @@ def _marginals(
         made = asked.ask(torch.zeros(count, *test.shape[1:]), task)
         sets = (values_at(each, target, patch) for each in (train, test, made))
         fixed = Generator().manual_seed(SEED)
-        found[name] = _written(marginal_distance(*sets, fixed, draws=draws))
+        found[name] = written(marginal_distance(*sets, fixed, draws=draws))
     return found
 
 

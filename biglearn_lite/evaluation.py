@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._face_report import check_face_judges
 from biglearn_lite._images import bits_per_dimension
+from biglearn_lite._label_report import Unlabelled, label_report
+from biglearn_lite._labelled import label_numbers
 from biglearn_lite._prepare import Prepared
 from biglearn_lite._readings import columns
 from biglearn_lite._report import (
@@ -169,11 +171,14 @@ def half_tasks(length: int, rows: int) -> Task:
 
 
 def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
-    """The report on a model of images (`metrics.image_report`), by recorded judges."""
+    """The report on a model of images (`metrics.image_report`), by recorded judges.
+
+    Of an image-label model it is that of its images, with labels absent.
+    """
     record = _judges(prepared)
     facts = {"judges": record.provenance["recipe_sha256"]}
     return facts | image_report(
-        model,
+        _of_images(model, prepared),
         record.model,
         *_real(prepared, record.model),
         torch.Generator().manual_seed(SEED),
@@ -190,7 +195,7 @@ def drawn_faces(
     judges = _judges(prepared).model
     _, test, attributes = _real(prepared, judges)
     law = face_report(
-        model,
+        _of_images(model, prepared),
         judges,
         test,
         attributes,
@@ -202,6 +207,36 @@ def drawn_faces(
     return images(model, prepared, part) | {"law": law}
 
 
+def image_labels(
+    model: nn.Module, prepared: Prepared, part: EvaluatePart
+) -> dict[str, Any]:
+    """The report on an image-label model, see `label_report`.
+
+    What it generates is read by recorded judges, if the label is a class.
+    """
+    layout = prepared.domain.layout
+    train, test, labels = _real(prepared)
+    numbers, noise = label_numbers(labels), torch.Generator().manual_seed(SEED)
+    x = prepared.domain.transform(prepared.test, noise, numbers)
+    judged = layout.labels == 1
+    record = _judges(prepared) if judged else None
+    asked = Asked(
+        model,
+        record.model.eval() if judged else None,
+        **_ways(prepared, labels=True),
+        generator=torch.Generator().manual_seed(SEED),
+        chunk=512,
+    )
+    facts = {"judges": record.provenance["recipe_sha256"]} if judged else {}
+    return facts | label_report(asked, train, test, x, numbers, part.rows, part.samples)
+
+
+def patches(prepared: Prepared, tokens: Tensor) -> Tensor:
+    """Of tokens, those of the image alone: (B, N, D)."""
+    layout = prepared.domain.layout
+    return tokens if layout is None else layout.split(tokens)[0]
+
+
 def _judges(prepared: Prepared) -> Run:
     """The record of a dataset's judges; `mnist5k` is judged as `mnist`."""
     if prepared.labels is None:
@@ -210,10 +245,19 @@ def _judges(prepared: Prepared) -> Run:
     return load_run(f"{name}-judge")
 
 
-def _ways(prepared: Prepared) -> dict[str, Callable[[Tensor], Tensor]]:
-    """From images in [0, 1] to tokens and back."""
+def _of_images(model: nn.Module, prepared: Prepared) -> Any:
+    """A model of images alone: of an image-label model, with its labels absent."""
+    return model if prepared.domain.layout is None else Unlabelled(model)
+
+
+def _ways(
+    prepared: Prepared, labels: bool = False
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """From images in [0, 1] to tokens, of the image alone or of all, and back."""
     return {
-        "tokens": lambda x: _tokens(prepared, x),
+        "tokens": lambda x: (
+            _tokens(prepared, x) if labels else patches(prepared, _tokens(prepared, x))
+        ),
         "restore": lambda tokens: _grey(prepared, tokens),
     }
 
@@ -224,10 +268,15 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
     Raises:
         ValueError: if images are to be judged, and the data are none, the judges are
             of other images, or their patches are not the model's tokens; if the law of
-            drawn faces is asked for, and the data are not those.
+            drawn faces is asked for, and the data are not those; if labels are to be
+            measured, and there are none in the sequence.
         FileNotFoundError: if there is no record of judges.
     """
-    if part.measure not in JUDGED and not part.every:
+    layout, asked = prepared.domain.layout, part.measure == "image-label"
+    if asked and layout is None:
+        raise ValueError("evaluate.measure 'image-label' needs data.labels = true.")
+    judged = part.measure in JUDGED or part.every
+    if not judged and not (asked and layout.labels == 1):
         return
     judges = _judges(prepared).model
     kind = prepared.domain.name
@@ -242,7 +291,7 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
             f"The judges of {prepared.name!r} read images of {judges.config.shape}, "
             f"and these are of {found}; take data of that size."
         )
-    check_length(prepared.domain.length, judges)
+    check_length(prepared.domain.image, judges)
     if part.measure == "faces":
         if prepared.name not in FACE_SIZES:
             raise ValueError(
@@ -252,13 +301,19 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
         check_face_judges(judges)
 
 
-def _real(prepared: Prepared, judges: Judges) -> tuple[Tensor, Tensor, Tensor]:
-    """Training and test images in [0, 1], and labels or attributes of the latter."""
-    top, data = dataset_entry(prepared.name).levels - 1, prepared.batches.data
+def _real(
+    prepared: Prepared, judges: Judges | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Training and test images in [0, 1], and labels or attributes of the latter.
+
+    Of attributes, those that the judges read; without judges, all.
+    """
+    top = dataset_entry(prepared.name).levels - 1
+    data = prepared.batches.data if prepared.train is None else prepared.train
     # only those that are looked at: of photographs, all are half a gigabyte
     train = data[spread_rows(len(data), TRAIN).to(data.device)].cpu().float() / top
-    labels, wanted = prepared.labels, judges.config.attributes
-    if wanted:
+    labels = prepared.labels
+    if judges is not None and (wanted := judges.config.attributes):
         labels = labels[:, columns(prepared.names, wanted)]
     return train, prepared.test.float() / top, labels
 
@@ -316,7 +371,7 @@ class _Look:
         asked = Asked(
             model,
             self.judges,
-            **_ways(self.prepared),
+            **_ways(self.prepared, labels=True),
             generator=torch.Generator().manual_seed(SEED),
             chunk=512,
         )
@@ -336,5 +391,6 @@ MEASURES: dict[str, Measure] = {
     "bits": bits,
     "images": images,
     "faces": drawn_faces,
+    "image-label": image_labels,
 }
 JUDGED = ("images", "faces")

@@ -44,10 +44,11 @@ __all__ = [
 PAIRINGS = ("relativistic", "naive")
 PENALTIES = ("exact", "difference")
 PENALISED = ("target", "union")
+FROM_ZERO = ("strength", "communication", "rate", "width", "depth", "labels")
 STEP = 0.03  # of the finite difference, for tokens of size one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adversarial:
     """How the game is played: the recipe's part `adversarial`.
 
@@ -62,6 +63,8 @@ class Adversarial:
         rate: of the judge, relative to the generator's.
         width: of the judge; 0: as wide as the generator.
         depth: of the judge; 0: as deep as the generator.
+        labels: weight of the cross-entropy of labels in the generator's loss, where a
+            hybrid `multimodal.ImageLabelModel` plays.
     """
 
     pairing: str = "relativistic"
@@ -73,6 +76,12 @@ class Adversarial:
     rate: float = 1.0
     width: int = 0
     depth: int = 0
+    labels: float = 1.0
+
+    def __repr__(self) -> str:
+        """Without `labels` where it is 1: checkpoints of before it came stay good."""
+        said = {k: v for k, v in vars(self).items() if k != "labels" or v != 1}
+        return f"Adversarial({', '.join(f'{k}={v!r}' for k, v in said.items())})"
 
     def __post_init__(self) -> None:
         known = {"pairing": PAIRINGS, "penalty": PENALTIES, "penalised": PENALISED}
@@ -82,7 +91,7 @@ class Adversarial:
                     f"adversarial.{name} is one of {values}, got "
                     f"{getattr(self, name)!r}."
                 )
-        for name in ("strength", "communication", "rate", "width", "depth"):
+        for name in FROM_ZERO:
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"adversarial.{name} is 0 or more, got {getattr(self, name)}."

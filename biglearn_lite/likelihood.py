@@ -78,17 +78,21 @@ class AnyConditionalSizes:
 class _TokenModel(nn.Module):
     """A trunk and a head."""
 
-    def __init__(self, sizes: AnyConditionalSizes, reach: str) -> None:
+    _reach = "source"
+
+    def __init__(self, sizes: AnyConditionalSizes) -> None:
         super().__init__()
         self.config = sizes
-        self.trunk = MaskedTransformer(sizes.trunk(reach))
-        if sizes.symbols:
-            self.head = SymbolHead(sizes.width, sizes.symbols)
-        else:
-            self.head = MixtureHead(sizes.width, sizes.values, sizes.components)
+        self.trunk, self.head = self._parts(sizes)
         self.head.apply(self.trunk._initialise)
         if not sizes.symbols:
             self.head.spread()
+
+    def _parts(self, sizes: AnyConditionalSizes) -> tuple[MaskedTransformer, nn.Module]:
+        trunk = MaskedTransformer(sizes.trunk(self._reach))
+        if sizes.symbols:
+            return trunk, SymbolHead(sizes.width, sizes.symbols)
+        return trunk, MixtureHead(sizes.width, sizes.values, sizes.components)
 
     @property
     def length(self) -> int:
@@ -103,8 +107,9 @@ class AnyConditionalTransformer(_TokenModel):
         sizes: see `AnyConditionalSizes`.
     """
 
-    def __init__(self, sizes: AnyConditionalSizes) -> None:
-        super().__init__(sizes, reach="source")
+    def hidden(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """What the head says `p(x_t | x_S)` from, unchecked: (B, L, width)."""
+        return self.trunk(x, source, target)
 
     def token_log_prob(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """`log p(x_t | x_S)` for every target in one pass, unchecked.
@@ -117,7 +122,7 @@ class AnyConditionalTransformer(_TokenModel):
         Returns:
             (B, L) nats, 0 where nothing is asked.
         """
-        hidden = self.trunk(x, source, target)  # (B, L, W)
+        hidden = self.hidden(x, source, target)  # (B, L, W)
         wanted = target if self.config.symbols else target[..., None]
         values = torch.where(wanted, x, 0)  # what is absent may be NaN
         said = self.head.log_prob(hidden, values)  # (B, L)
@@ -190,7 +195,7 @@ class AnyConditionalTransformer(_TokenModel):
             for step in range(count):
                 now = group == step  # (B, L)
                 source = task.source | (task.target & (group < step))
-                hidden = self.trunk(drawn, source, now)
+                hidden = self.hidden(drawn, source, now)
                 new = self.head.sample(hidden, generator).to(drawn.dtype)
                 drawn = torch.where(now if symbols else now[..., None], new, drawn)
         drawn[task.absent] = -1 if symbols else torch.nan
@@ -204,8 +209,7 @@ class CausalTransformer(_TokenModel):
     `AnyConditionalTransformer`, with what is seen cut to the past. For comparison.
     """
 
-    def __init__(self, sizes: AnyConditionalSizes) -> None:
-        super().__init__(sizes, reach="causal")
+    _reach = "causal"
 
     def token_log_prob(self, x: Tensor) -> Tensor:
         """`log p(x_t | x_1 ... x_(t-1))`: (B, L) tokens -> (B, L) nats."""

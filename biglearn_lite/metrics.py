@@ -30,6 +30,13 @@ from biglearn_lite._distances import (
 )
 from biglearn_lite._face_report import face_report
 from biglearn_lite._judges import Guess, Judges, JudgeSizes, Look
+from biglearn_lite._label_report import (
+    Unlabelled,
+    block_sources,
+    consistency,
+    label_report,
+    top_sources,
+)
 from biglearn_lite._report import image_report, random_sources, unit_images
 from biglearn_lite._sampled_law import (
     Reliability,
@@ -54,19 +61,23 @@ __all__ = [
     "Look",
     "Projection",
     "Reliability",
+    "Unlabelled",
     "acceptance",
     "agreement",
     "attribute_shares",
     "bayes_accuracy",
+    "block_sources",
     "calibration_error",
     "class_kl",
     "class_shares",
     "compare",
+    "consistency",
     "diversity",
     "face_report",
     "frechet_distance",
     "frechet_floor",
     "image_report",
+    "label_report",
     "log_loss",
     "marginal_distance",
     "pair_distances",
@@ -76,5 +87,6 @@ __all__ = [
     "random_sources",
     "sampled_calibration",
     "seam_strength",
+    "top_sources",
     "unit_images",
 ]

@@ -15,7 +15,13 @@ from biglearn_lite._checkpoint import CHECKPOINT, seconds_spent
 from biglearn_lite._domains import Domain
 from biglearn_lite._draws import first_weights
 from biglearn_lite._prepare import Prepared, prepare
-from biglearn_lite._recipe_file import ModelPart, Recipe, read_recipe, recipe_names
+from biglearn_lite._recipe_file import (
+    GAMES,
+    ModelPart,
+    Recipe,
+    read_recipe,
+    recipe_names,
+)
 from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder
 from biglearn_lite.gan import BigLearnGAN, GANSizes
@@ -26,6 +32,7 @@ from biglearn_lite.likelihood import (
     causal_loss,
     matching_loss,
 )
+from biglearn_lite.multimodal import ImageLabelModel, ImageLabelSizes, row_loss
 from biglearn_lite.tasks import Task, TaskSampler
 from biglearn_lite.training import fit
 
@@ -34,7 +41,10 @@ __all__ = ["Recipe", "read_recipe", "recipe_names", "train"]
 MODELS = {
     "any-conditional": (AnyConditionalTransformer, matching_loss),
     "causal": (CausalTransformer, causal_loss),
-    "gan": (BigLearnGAN, None),  # its loss is the recipe's part `adversarial`
+    "image-label": (ImageLabelModel, row_loss),
+    # the loss of these is the recipe's part `adversarial`
+    "gan": (BigLearnGAN, None),
+    "image-label-hybrid": (ImageLabelModel, None),
 }
 
 
@@ -71,6 +81,7 @@ PRESETS = (
     "prefix",
     "joint_only",
     "classification",
+    "modalities",
     "pair",
 )
 
@@ -108,21 +119,44 @@ def build_model(recipe: Recipe, prepared: Prepared, seed: int) -> torch.nn.Modul
         return MODELS[recipe.model.kind][0](sizes)
 
 
-def _sizes(part: ModelPart, domain: Domain) -> AnyConditionalSizes | GANSizes:
+Sizes = AnyConditionalSizes | GANSizes | ImageLabelSizes
+
+
+def _sizes(part: ModelPart, domain: Domain) -> Sizes:
     """What the recipe says of the model, and what the data say."""
-    names = ("width", "depth", "heads")
-    if part.kind != "gan":
-        names += ("components",)
-        its = {name: getattr(part, name) for name in names}
-        kinds = {"symbols": domain.symbols, "values": domain.values}
-        return AnyConditionalSizes(length=domain.length, **kinds, **its)
-    if domain.name != "scaled":
+    game, labels = part.kind in GAMES, part.kind.startswith("image-label")
+    if labels != (domain.layout is not None):
         raise ValueError(
-            "A GAN makes values between -1 and 1, so data.tokens must be 'scaled', "
+            f"An image-label model, and no other, learns from data.labels = true; got "
+            f"model.kind = {part.kind!r}."
+        )
+    if game and domain.name != "scaled":
+        raise ValueError(
+            "A game is about values between -1 and 1, so data.tokens must be 'scaled', "
             f"got {domain.name!r}."
         )
-    its = {name: getattr(part, name) for name in (*names, "latent", "noise")}
-    return GANSizes(length=domain.length, values=domain.values, **its)
+    names = ("width", "depth", "heads", *_own(part.kind))
+    its = {name: getattr(part, name) for name in names}
+    if labels:
+        matching = "hybrid" if game else "likelihood"
+        return ImageLabelSizes(**_modalities(domain), matching=matching, **its)
+    if game:
+        return GANSizes(length=domain.length, values=domain.values, **its)
+    kinds = {"symbols": domain.symbols, "values": domain.values}
+    return AnyConditionalSizes(length=domain.length, **kinds, **its)
+
+
+def _own(kind: str) -> tuple[str, ...]:
+    return ("latent", "noise") if kind in GAMES else ("components",)
+
+
+def _modalities(domain: Domain) -> dict[str, int]:
+    """Patches and labels of a domain, in the words of `ImageLabelSizes`."""
+    layout = domain.layout
+    classes = layout.choices[0] if layout.labels == 1 else 0
+    attributes = 0 if classes else layout.labels
+    sizes = {"image": layout.image, "pixels": layout.pixels}
+    return sizes | {"classes": classes, "attributes": attributes}
 
 
 # ------------------------------------------------------------------ training

@@ -70,6 +70,8 @@ def _pack_module(model: Any) -> tuple[dict[str, Any], Tensors]:
 
 def _pack_half(model: Any) -> tuple[dict[str, Any], Tensors]:
     config, tensors = _pack_module(model)
+    if config.get("matching") == "likelihood":  # densities keep all their digits
+        return config, tensors
     return config, {name: tensor.half() for name, tensor in tensors.items()}
 
 
@@ -119,6 +121,9 @@ def _later(where: str, module: str, sizes: str, half: bool = False) -> Kind:
 for _name in ("AnyConditionalTransformer", "CausalTransformer"):
     KINDS[_name] = _later("likelihood", _name, "AnyConditionalSizes")
 KINDS["BigLearnGAN"] = _later("gan", "BigLearnGAN", "GANSizes", half=True)
+KINDS["ImageLabelModel"] = _later(
+    "multimodal", "ImageLabelModel", "ImageLabelSizes", half=True
+)
 KINDS["Judges"] = _later("metrics", "Judges", "JudgeSizes", half=True)
 KINDS["GaussianMixture"] = Kind(_pack_mixture, _build_mixture)
 KINDS["UniversalMixture"] = Kind(lambda m: _pack_mixture(m.mixture), _build_universal)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from biglearn_lite import runs
 from biglearn_lite._checkpoint import seconds_spent
+from biglearn_lite._recipe_file import GAMES
 from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder, write_atomically
 from biglearn_lite.recipe import Recipe, read_recipe, train_model
@@ -125,7 +126,7 @@ def _kept(recipe: Recipe) -> Member:
 def _made_with(recipe: Recipe) -> str:
     """All that decides a member but its seed."""
     parts = (recipe.data, recipe.tasks, recipe.model, recipe.training, recipe.evaluate)
-    if recipe.model.kind == "gan":
+    if recipe.model.kind in GAMES:
         parts = (*parts, recipe.adversarial)
     if is_experiment(recipe):
         parts = (recipe.data, recipe.model, getattr(recipe, recipe.model.kind))

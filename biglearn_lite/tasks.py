@@ -16,7 +16,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from biglearn_lite._counts import Counts, share_law, share_table
+from biglearn_lite._counts import Counts, Ratio, share_law, share_table
+from biglearn_lite._modalities import Modalities
 from biglearn_lite._task import Task, all_tasks, count_tasks
 from biglearn_lite._task_checks import (
     position_mask,
@@ -35,6 +36,7 @@ __all__ = [
     "joint_only",
     "masked_autoencoder",
     "masked_language_model",
+    "modalities",
     "next_token",
     "one_of",
     "pair",
@@ -215,6 +217,66 @@ def classification(length: int, labels: Sequence[int]) -> TaskSampler:
     target = position_mask("labels", labels, whole("length", length))
     name = f"classification(length={length}, labels={target.nonzero()[:, 1].tolist()})"
     return _FixedPair(name, Task.conditional(~target, target))
+
+
+def modalities(
+    length: int,
+    labels: int = 1,
+    *,
+    classification: float = 0.0,
+    generation: float = 0.0,
+    completion: float = 0.0,
+    joint: float = 0.0,
+    marginal: float = 0.0,
+    within: float = 0.0,
+    seen_ratio: Ratio = (1.0, 1.0),
+    source_ratio: Ratio = (1.0, 1.0),
+    target_ratio: Ratio | None = None,
+    label_ratio: Ratio = (1.0, 1.0),
+) -> TaskSampler:
+    """An image `x` of `n` patches and, behind them, its labels `y`: tasks by kind.
+
+    Each row is of one kind, with these shares as probabilities:
+
+    - `classification`, `p(y | x_S)`: `|S| = ceil(r n)`, from one patch to the whole
+      image, `r` from Beta(`seen_ratio`); of several labels `ceil(r' m)` are the target,
+      `r'` from Beta(`label_ratio`), and the others are given;
+    - `generation`, `p(x | y)`: `ceil(r' m)` of the labels are given, the others absent;
+    - `completion`, `p(x_T | x_S, y)`: labels as in generation, and
+      `|S| = ceil(r (n - 1))` patches with `r` from Beta(`source_ratio`);
+    - `joint`, `p(x, y)`: nothing is given, everything is asked for;
+    - `marginal`, `p(x)`: the same with the labels absent;
+    - `within`, `p(x_T | x_S)`: the patches as in completion, the labels absent.
+
+    The target is all the rest of the patches, except in `within`, where a
+    `target_ratio` leaves some of them absent, as in `TaskSampler`. Given their numbers,
+    all patches are equally likely, and so are all labels.
+
+    With `classification = 1` the model is a classifier: of whole images it is the
+    preset of that name, and here it is trained with masking; with `generation = 1` it
+    is a class-conditional generator.
+
+    `observed`: the same among the observed patches and labels. A row without a label
+    loses it (generation and joint become marginal, completion becomes within, and so
+    does classification); a row of labels alone is classified. With `classification = 1`
+    a row without labels is a ValueError. Pairs: two splits of the common union, as
+    those of `TaskSampler(length)`.
+
+    Args:
+        length: `L = n + m`, the number of tokens.
+        labels: `m`, how many of them are labels: the last.
+        classification, generation, completion, joint, marginal, within: shares of the
+            kinds, which must sum to 1.
+        seen_ratio, source_ratio, target_ratio, label_ratio: Beta parameters.
+    """
+    shares = classification, generation, completion, joint, marginal, within
+    ratios = {
+        "seen_ratio": seen_ratio,
+        "source_ratio": source_ratio,
+        "target_ratio": target_ratio,
+        "label_ratio": label_ratio,
+    }
+    return Modalities(length, labels, shares, ratios)
 
 
 def pair(length: int, source: Sequence[int], target: Sequence[int]) -> TaskSampler:

@@ -132,12 +132,15 @@ class Batches:
         transform: rows of `data`, and a generator for noise -> tokens (B, L[, P]).
         probabilities: (N,), how often each row comes; None: all equally.
         observed: (N, L) boolean, the tokens known of each row; None: all.
+        labels: (N, M) whole numbers, the third argument of `transform`; None: it has
+            none.
     """
 
     data: Tensor
-    transform: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    transform: Callable[..., Tensor] | None = None
     probabilities: Tensor | None = None
     observed: Tensor | None = None
+    labels: Tensor | None = None
 
     def draw(
         self, batch: int, generator: torch.Generator
@@ -149,7 +152,8 @@ class Batches:
         else:
             rows = self.probabilities.multinomial(batch, True, generator=generator)
         x = self.data[rows]
-        x = self.transform(x, generator) if self.transform else x
+        labels = () if self.labels is None else (self.labels[rows],)
+        x = self.transform(x, generator, *labels) if self.transform else x
         return x, None if self.observed is None else self.observed[rows]
 
 
@@ -204,7 +208,9 @@ def fit(
     """
     kind = _Training
     if isinstance(loss, Adversarial):
-        from biglearn_lite._adversarial import AdversarialTraining as kind
+        from biglearn_lite._hybrid import game_of
+
+        kind = game_of(model)
     run = kind(model, batches, sampler, settings, loss, seed)
     start, history, spent = 0, [], 0.0
     if folder is not None:

@@ -674,6 +674,42 @@ def test_a_gan_of_incomplete_faces_with_the_report_alone(judged, written, tmp_pa
     assert entry["targets"] <= 2 * 4 * 32
 
 
+LABELLED = (
+    ("flip = true }", "flip = true, labels = true }\n" + """[tasks]
+law = "modalities"
+arguments = { classification = 0.3, joint = 0.3, within = 0.4 }"""),
+    ('"gan"', '"image-label-hybrid"'),
+)  # fmt: skip
+
+
+def test_faces_with_their_attributes_are_held_against_the_law(
+    judged, written, tmp_path
+):
+    """Of the images alone, with all attributes absent; looks draw both."""
+    found = read_run(train(written(*LABELLED), root=tmp_path / "runs"))
+    assert found.model.config.layout.image == 64
+    assert found.model.config.layout.choices == (2,) * len(ATTRIBUTES)
+    assert {"accepted", "ratio"} <= set(found.history[0])
+    assert set(found.metrics["completions"]) == {"0.1", "0.3", "0.5", "0.75"}
+    assert set(found.metrics["law"]["regions"]) > set(faces.REGIONS)
+    assert found.metrics["law"]["rows"] == 40
+
+
+def test_attributes_are_classified_without_judges(few_faces, written, monkeypatch):
+    monkeypatch.setattr(runs, "run_folders", lambda: [])
+    recipe = written(*LABELLED, ('"faces"', '"image-label"'), ("every = 2", ""))
+    model, prepared = train_model(recipe, 0)[:2]
+    facts = evaluation.measure(model, prepared, recipe.evaluate)
+    assert set(facts) == {"classification", "rows", "seen"}
+    labels = load("faces32", "test").attributes
+    x = prepared.domain.transform(prepared.test, None, labels.long())
+    source = ~model.trunk.is_label.expand(len(x), -1)
+    with torch.no_grad():
+        said = model.label_laws(x, source).argmax(-1) == labels
+    wanted = said.double().mean().item()
+    assert facts["classification"]["accuracy"] == pytest.approx(wanted)
+
+
 def test_the_last_look_counts_readings(judged, written):
     recipe = written()
     prepared = prepare(recipe.data, 0)

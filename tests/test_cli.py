@@ -251,6 +251,12 @@ model = { width = 8, depth = 1, heads = 1 }
 training = { steps = 1, batch = 2 }
 evaluate = { measure = "bits", rows = 2 }
 """
+LABELLED = """
+data = { name = "digits", tokens = "patches", size = [4, 4], labels = true }
+tasks = { law = "modalities", arguments = { joint = 1.0 } }
+model = { kind = "image-label", width = 8, depth = 1, heads = 1 }
+training = { steps = 1, batch = 2 }
+"""
 
 
 @pytest.fixture
@@ -333,6 +339,16 @@ def test_digits_from_training_to_completion(trained, biglearn, tmp_path):
     Path(path).write_text(DIGITS.replace("[4, 2]", "[2, 2]"))
     code, _, err = biglearn("sample", path)
     assert (code, "train it again" in err) == (2, True)
+
+
+def test_digits_with_their_class_are_drawn_and_completed(trained, biglearn, tmp_path):
+    path = trained(LABELLED, "named")
+    assert biglearn("sample", path, "-n", "2")[0] == 0
+    for given in ("top", "none", "random:0.5", "random:1"):  # the class is asked for
+        code, _, err = biglearn("complete", path, "--given", given, "-n", "1")
+        assert (code, err) == (0, "")
+    for picture in ("named-sample.png", "named-complete.png"):
+        assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_list_has_every_recipe_in_its_first_column(biglearn):

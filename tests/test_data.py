@@ -38,6 +38,7 @@ from biglearn_lite.data import (
     pack_bits,
     pixels,
     read_idx,
+    shift,
     to_text,
     to_tokens,
     unpack_bits,
@@ -753,3 +754,34 @@ def test_binary_digits_as_symbols():
 def test_images_of_the_wrong_size_or_kind(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_a_shift_is_one_of_all_moves(channels, high, wide, most):
+    """Against a loop over moves; zeros come in."""
+    images = torch.randint(1, 255, (40, channels, high, wide)).to(torch.uint8)
+    moved = shift(images, most, torch.Generator().manual_seed(5))
+    assert moved.dtype == torch.uint8
+    for before, after in zip(images, moved, strict=True):
+        options = []
+        for down in range(-most, most + 1):
+            for right in range(-most, most + 1):
+                option = torch.zeros_like(before)
+                for row in range(high):
+                    for column in range(wide):
+                        if 0 <= row + down < high and 0 <= column + right < wide:
+                            value = before[:, row, column]
+                            option[:, row + down, column + right] = value
+                options.append(torch.equal(option, after))
+        assert any(options)
+
+
+def test_shifts_are_uniform():
+    image = torch.zeros(9000, 1, 3, 3)
+    image[:, :, 1, 1] = 1
+    moved = shift(image, 1, torch.Generator().manual_seed(0))
+    counts = moved.sum((0, 1)).flatten()
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+    again = shift(image, 1, torch.Generator().manual_seed(0))
+    assert torch.equal(again, moved)

@@ -163,6 +163,7 @@ def test_sizes_that_cannot_be(change, said):
         ({"strength": -1.0}, "strength is 0 or more"),
         ({"communication": float("nan")}, "communication is 0 or more"),
         ({"share": 0.0}, "share is above 0"),
+        ({"labels": -1.0}, "labels is 0 or more"),
     ],
 )
 def test_games_that_cannot_be(change, said):

@@ -8,13 +8,15 @@ import torch
 
 from biglearn_lite import cli, data, evaluation, tasks
 from biglearn_lite._domains import image_domain
-from biglearn_lite._images import dequantize
+from biglearn_lite._images import dequantize, mirror_half, shift
+from biglearn_lite._labelled import choose_labelled
 from biglearn_lite._prepare import Prepared, fill_with_mean, hide, prepare
 from biglearn_lite._recipe_file import PARTS, DataPart, EvaluatePart
 from biglearn_lite._report import spread_rows
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
-from biglearn_lite.gan import GANSizes
+from biglearn_lite.gan import Adversarial, GANSizes
+from biglearn_lite.multimodal import ImageLabelSizes
 from biglearn_lite.recipe import (
     PRESETS,
     build_model,
@@ -177,6 +179,8 @@ def test_no_such_recipe(tmp_path):
         ({"data.name": "cifar"}, "cifar"),
         ({"data.tokens": "pixels"}, "whole law of symbols"),
         ({"data.shown": 0.5}, "whole law of symbols"),
+        ({"data.labels": True}, "whole law of symbols"),
+        ({"data.shift": 1}, "whole law of symbols"),
         ({"data.name": "digits"}, "Images become tokens as one of"),
         ({"evaluate.measure": "beauty"}, "evaluate.measure is one of"),
         ({"evaluate.rows": 0}, "evaluate.rows must be"),
@@ -201,6 +205,7 @@ def test_every_preset_is_a_law(written):
     arguments = {
         "classification": {"labels": [8]},
         "pair": {"source": [0], "target": [1, 2]},
+        "modalities": {"joint": 1.0},
     }
     for law in PRESETS:
         changes = {"tasks.law": law, "tasks.arguments": arguments.get(law, {})}
@@ -416,6 +421,218 @@ def test_domains_come_back(name, dataset, levels, generator):
         assert domain.restore(3 * tokens).max() == 1  # a model may overshoot
         return
     assert int(tokens.max()) < domain.symbols
+
+
+# ------------------------------------------------------------------ labels
+
+LABELS = """
+data = { name = "digits", tokens = "patches", size = [2, 2], labels = true }
+[tasks]
+law = "modalities"
+arguments = { classification = 0.4, completion = 0.2, joint = 0.1, within = 0.3 }
+[model]
+kind = "image-label"
+width = 8
+depth = 1
+heads = 2
+components = 2
+[training]
+steps = 4
+batch = 4
+log = 2
+[evaluate]
+measure = "image-label"
+rows = 40
+samples = 40
+every = 4
+"""
+PLAYED = LABELS.replace('"patches"', '"scaled"').replace("components = 2\n", "")
+PLAYED = PLAYED.replace('"image-label"\nwidth', '"image-label-hybrid"\nwidth')
+PLAYED += "[adversarial]\nstrength = 0.4\nlabels = 0.7\n"
+
+
+def labels_part(**changes):
+    known = {"name": "digits", "tokens": "patches", "labels": True}
+    return DataPart(**(known | changes))
+
+
+def test_what_came_later_is_said_where_it_is_set():
+    """Notebooks and finished members of studies hold the reprs of before."""
+    old = "DataPart(name='sums', tokens='symbols', size=(2, 2), held_out=0.0, "
+    old += "shown=1.0, missing='observed')"
+    assert repr(DataPart("sums")) == old
+    part = labels_part(labelled=7, shift=1, flip=True)
+    for said in ("labels=True", "labelled=7", "shift=1", "flip=True"):
+        assert said in repr(part)
+    game = "Adversarial(pairing='relativistic', strength=0.3, penalty='exact', "
+    game += "penalised='target', communication=0.0, share=0.25, rate=1.0, width=0, "
+    assert repr(Adversarial()) == game + "depth=0)"
+    assert repr(Adversarial(labels=0.5)) == game + "depth=0, labels=0.5)"
+
+
+def test_an_image_label_model_is_trained_measured_and_recorded(written, tmp_path):
+    recipe = read_recipe(written(LABELS), "smoke")
+    found = read_run(train(recipe, root=tmp_path / "runs"))
+    sizes = ImageLabelSizes(16, 4, 10, 0, "likelihood", 8, 1, 2, components=2)
+    assert found.model.config == sizes
+    metrics = found.metrics
+    wanted = {"classification", "seen", "generation", "joint", "consistency"}
+    assert wanted | {"judges", "rows"} == set(metrics)
+    assert metrics["rows"] == 40
+    assert metrics["joint"]["samples"] == 40
+    assert {"accepted", "ratio"} <= set(found.history[1])
+    x = found.example_batch(8)
+    image, labels = found.model.split(x)
+    test = data.load("digits", "test")
+    assert torch.equal(labels, test.labels[:8])
+    grey = (prepare(recipe.data, 0).domain.restore(x) * 17).floor()
+    assert torch.equal(grey, test.images[:8].float())
+    assert image.shape == (8, 16, 4)
+
+
+def test_a_hybrid_is_trained_measured_and_recorded(written, tmp_path):
+    path = written(PLAYED)
+    changes = {"evaluate.measure": "images"}
+    for recipe in (read_recipe(path, "smoke"), read_recipe(path, "smoke", changes)):
+        found = read_run(train(recipe, root=tmp_path / "runs"))
+        assert found.model.config.matching == "hybrid"
+        assert found.history[0]["cross-entropy"] > 0
+        images = recipe.evaluate.measure == "images"
+        assert ("completions" in found.metrics) == images
+        assert ("consistency" not in found.metrics) is True
+        assert ("seen" in found.metrics) == (not images)
+    assert recipe.adversarial.labels == 0.7
+
+
+def test_an_image_label_model_of_another_kind(written):
+    """From one matching to the other, in a variant or a change."""
+    path = written(PLAYED)
+    other = {"model.kind": "image-label", "data.tokens": "patches"}
+    recipe = read_recipe(path, "smoke", other)
+    assert recipe.adversarial is None
+    model = build_model(recipe, prepare(recipe.data, 0), 0)
+    assert model.config.matching == "likelihood"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (", labels = true", "", "learns from data.labels = true"),
+        ('kind = "image-label"', 'kind = "any-conditional"', "and no other"),
+        ('"patches"', '"pixels"', "data.tokens must be 'patches' or 'scaled'"),
+        ("heads = 2", "heads = 3", "multiple of heads"),
+        ("within = 0.3", "within = 0.2", "must sum to 1"),
+        ('kind = "image-label"', 'kind = "image-label-hybrid"', "must be 'scaled'"),
+        (
+            '"modalities"\narguments = {',
+            '"classification"\narguments = {',
+            "do not fit",
+        ),
+        ("labels = true", "labels = true, labelled = 9999", "at most the 1437"),
+        ("labels = true", "labels = true, labelled_share = 0.5", "say how many"),
+    ],
+)
+def test_image_label_recipes_that_cannot_be(written, tmp_path, old, new, said):
+    assert old in LABELS
+    text = LABELS.replace(old, new, 1).replace('"image-label"\nrows', '"none"\nrows')
+    text = text.replace("every = 4\n", "").replace("components = 2\n", "")
+    with pytest.raises(ValueError, match=said):
+        train(read_recipe(written(text), "smoke"), root=tmp_path)
+
+
+def test_labels_must_be_there_to_be_measured(written):
+    text = LABELS.replace(", labels = true", "")
+    text = text.replace('"image-label"\nwidth', '"any-conditional"\nwidth')
+    with pytest.raises(ValueError, match=r"needs data\.labels = true"):
+        train_model(read_recipe(written(text), "smoke"), 0)
+
+
+@pytest.mark.parametrize("many", [10, 100, 103])
+def test_labels_are_kept_of_all_classes(many):
+    labels = data.load("digits").labels
+    known = choose_labelled(labels, many, seed=3)
+    assert known.sum() == many
+    counts = labels[known].bincount(minlength=10)
+    assert counts.max() - counts.min() <= 1
+    assert torch.equal(known, choose_labelled(labels, many, seed=3))
+    assert not torch.equal(known, choose_labelled(labels, many, seed=4))
+    kinds = torch.rand(200, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert choose_labelled(kinds, 60, seed=0).sum() == 60
+    with pytest.raises(ValueError, match="rows of class 0, and there are"):
+        choose_labelled(labels, 1437, seed=0)
+
+
+def test_of_an_unlabelled_row_only_the_image_is_left():
+    whole = data.load("digits")
+    prepared = prepare(labels_part(labelled=100), 5)
+    batches = prepared.batches
+    known = choose_labelled(whole.labels, 100, 5)
+    assert torch.equal(batches.observed[:, 16], known)
+    assert batches.observed[:, :16].all()
+    assert torch.equal(batches.labels[known, 0], whole.labels[known])
+    assert (batches.labels[~known] == -1).all()
+    x, observed = batches.draw(400, torch.Generator().manual_seed(0))
+    assert x.shape == (400, 17, 10)
+    assert torch.equal(x.isfinite().all(-1), observed)
+    assert 10 < observed[:, 16].sum() < 60  # as it comes
+    prepared = prepare(labels_part(labelled=100, missing="complete"), 5)
+    kept = prepared.batches
+    real = evaluation._real(prepared)[0]  # what is generated is compared with all
+    assert torch.equal(real, whole.images.float() / 16)
+    assert torch.equal(kept.data, whole.images[known])
+    assert kept.observed is None
+    assert torch.equal(kept.labels[:, 0], whole.labels[known])
+
+
+def test_labelled_rows_can_have_a_share():
+    batches = prepare(labels_part(labelled=50, labelled_share=0.3), 0).batches
+    _, observed = batches.draw(20_000, torch.Generator().manual_seed(0))
+    assert observed[:, 16].float().mean().item() == pytest.approx(0.3, abs=0.015)
+    with pytest.raises(ValueError, match="labelled_share is a share"):
+        prepare(labels_part(labelled=50, labelled_share=1.0), 0)
+
+
+def test_faces_have_attributes():
+    part = labels_part(name="faces32", size=(8, 8))
+    prepared = prepare(part, 0)
+    layout = prepared.domain.layout
+    count = prepared.labels.shape[1]
+    assert (layout.image, layout.pixels) == (16, 192)
+    assert layout.choices == (2,) * count
+    x, _ = prepared.batches.draw(6, torch.Generator().manual_seed(0))
+    assert x.shape == (6, 16 + count, 192)
+    _, found = layout.split(x)
+    known = prepared.batches.labels
+    assert all((row == known).all(1).any() for row in found)
+
+
+def test_images_are_shifted_in_training_only():
+    plain, moved = (prepare(labels_part(tokens="scaled", shift=n), 0) for n in (0, 1))
+    seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
+    one, other = (p.batches.draw(200, s)[0]
+                  for p, s in zip((plain, moved), seeds, strict=True))  # fmt: skip
+    assert torch.equal(one[:, 16], other[:, 16])
+    still = (one == other).all(2).all(1).float().mean()
+    assert 0.05 < still < 0.2  # one of nine moves is none
+    assert torch.equal(plain.examples, moved.examples)
+    with pytest.raises(ValueError, match="moves whole images"):
+        prepare(DataPart("digits", "pixels", shown=0.5, shift=1), 0)
+    with pytest.raises(ValueError, match="labels that are missing"):
+        prepare(labels_part(shown=0.5), 0)
+
+
+def test_images_with_labels_are_mirrored_too():
+    """All that changes images at once; labels stay where they are."""
+    changes = {"labelled": 100, "shift": 1, "flip": True}
+    plain, moved = (prepare(labels_part(**each), 0) for each in ({}, changes))
+    rows = moved.batches.data[:200], moved.batches.labels[:200]
+    assert (rows[1] == -1).any()
+    noise = torch.Generator().manual_seed(4)
+    wanted = mirror_half(shift(rows[0], 1, noise), noise)
+    wanted = plain.domain.transform(wanted, noise, rows[1])
+    found = moved.batches.transform(rows[0], noise.manual_seed(4), rows[1])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(plain.examples, moved.examples)
 
 
 # ------------------------------------------------------------------ GANs

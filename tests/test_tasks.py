@@ -20,6 +20,7 @@ from biglearn_lite.tasks import (
     joint_only,
     masked_autoencoder,
     masked_language_model,
+    modalities,
     next_token,
     pair,
     permutation,
@@ -255,6 +256,131 @@ def mae_law(tokens, n_source):
     return uniform_sets(tokens, {(n_source, len(tokens) - n_source): 1.0})
 
 
+def modal_law(tokens, labels, shares, ratios):
+    """Go through the kinds of question about patches and labels, and their sizes."""
+    x = frozenset(t for t in tokens if t not in labels)
+    y = frozenset(tokens) - x
+    law = Counter()
+
+    def choose(items, count):
+        sets = [frozenset(c) for c in itertools.combinations(sorted(items), count)]
+        return [(each, 1 / len(sets)) for each in sets]
+
+    def some(items, ratio, places):
+        return [
+            (each, p * q)
+            for count, p in enumerate(ceil_beta(places, ratio))
+            for each, q in choose(items, count)
+        ]
+
+    for kind, share in shares.items():
+        if not x or (kind == "classification" and y):
+            for given, p in some(x, ratios["seen_ratio"], len(x)):
+                for asked, q in some(y, ratios["label_ratio"], len(y)):
+                    law[given | (y - asked), asked] += share * p * q
+            continue
+        none = [(frozenset(), 1.0)]
+        split = none
+        if kind in ("completion", "within", "classification"):
+            split = some(x, ratios["source_ratio"], len(x) - 1)
+        wishes = none
+        if kind in ("generation", "completion"):
+            wishes = some(y, ratios["label_ratio"], len(y))
+        for (given, p), (wish, q) in itertools.product(split, wishes):
+            rest, partial = x - given, ratios["target_ratio"]
+            asked_for = [(rest | y if kind == "joint" else rest, 1.0)]
+            if partial and kind in ("within", "classification"):
+                asked_for = some(rest, partial, len(rest))
+            for asked, r in asked_for:
+                law[given | wish, asked] += share * p * q * r
+    return law
+
+
+KINDS = ("classification", "generation", "completion", "joint", "marginal", "within")
+MODAL = {
+    (6, 2): (dict(zip(KINDS, (0.2, 0.1, 0.25, 0.15, 0.1, 0.2), strict=True)), {}),
+    (4, 1): (
+        {"classification": 0.4, "within": 0.6},
+        {"seen_ratio": (2.0, 1.0), "target_ratio": (1.0, 2.0)},
+    ),
+    (5, 3): (
+        {"classification": 0.5, "completion": 0.3, "joint": 0.2},
+        {"label_ratio": (0.7, 2.0), "source_ratio": (3.0, 1.0)},
+    ),
+    (3, 1): ({"generation": 1.0}, {}),
+}
+EVEN = {"seen_ratio": (1, 1), "source_ratio": (1, 1), "label_ratio": (1, 1)}
+
+
+def modal(length, labels):
+    """A sampler, and its law inside the tokens that are observed."""
+    shares, ratios = MODAL[length, labels]
+    full = {**EVEN, "target_ratio": None, **ratios}
+    behind = set(range(length - labels, length))
+    sampler = modalities(length, labels, **shares, **ratios)
+    return sampler, lambda x: modal_law(x, behind, shares, full)
+
+
+@pytest.mark.parametrize("sizes", MODAL)
+def test_law_of_modalities(sizes):
+    sampler, law = modal(*sizes)
+    length, labels = sizes
+    assert_law(pairs_of(sampler.sample(DRAWS, seeded(1))), law(tuple(range(length))))
+    # rows without labels, with some, of labels alone, of one patch
+    image = length - labels
+    views = [(*range(image),), (*range(image), length - 1), (length - 1,), (0,)]
+    views += [(0, length - 1), (*range(image, length),)]
+    for seen in views:
+        observed = torch.zeros(DRAWS // 4, length, dtype=torch.bool)
+        observed[:, list(seen)] = True
+        drawn = pairs_of(sampler.sample(DRAWS // 4, seeded(2), observed=observed))
+        assert_law(drawn, law(seen))
+
+
+@pytest.mark.parametrize("sizes", MODAL)
+def test_pairs_of_modalities_share_their_union(sizes):
+    sampler, law = modal(*sizes)
+    length = sizes[0]
+    one, two = sampler.sample_pair(DRAWS, seeded(3))
+    assert torch.equal(one.union, two.union)
+    unions = Counter()
+    for (source, target), p in law(tuple(range(length))).items():
+        unions[source | target] += p
+    drawn = [s | t for s, t in pairs_of(one)]
+    assert_law(drawn, unions)
+    union = max(unions, key=unions.get)
+    rows = [i for i, each in enumerate(drawn) if each == union]
+    split = general_law(tuple(sorted(union)), 0.3, 0.0, (1, 1), None)
+    for task in (one, two):
+        firsts = pairs_of(task)
+        assert_law([firsts[i] for i in rows], split)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "must sum to 1, got 0; those left out are 0"),
+        ({"joint": 0.5, "within": 0.4}, "must sum to 1, got 0.9"),
+        ({"joint": 1.5, "within": -0.5}, "joint"),
+        ({"joint": 1.0, "labels": 4}, "leave a token to the image"),
+        ({"joint": 1.0, "labels": 0}, "labels must be"),
+        ({"joint": 1.0, "seen_ratio": (0, 1)}, "seen_ratio must be"),
+    ],
+)
+def test_modalities_that_cannot_be(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        modalities(4, **arguments)
+
+
+def test_a_classifier_needs_labels():
+    observed = boolean("1111", "1110", "1111")
+    with pytest.raises(ValueError, match="Row 1 of observed has no label"):
+        modalities(4, classification=1.0).sample(3, observed=observed)
+    task = modalities(4, classification=0.9, within=0.1).sample(3, observed=observed)
+    assert not (task.union & ~observed).any()
+    assert not torch.equal(task.target[1], boolean("0001")[0])
+
+
 GENERAL = [
     {},
     {"joint": 0.0, "marginal": 0.0},
@@ -393,19 +519,23 @@ def test_long_sequences_keep_the_mean_of_the_beta_law():
 
 # ---------------------------------------------------------------- for every sampler
 
+OF_ANY_LENGTH = [
+    TaskSampler,
+    lambda n: TaskSampler(n, source_ratio=(0.5, 3), target_ratio=(3, 0.5)),
+    masked_language_model,
+    masked_autoencoder,
+    next_token,
+    permutation,
+    prefix,
+    joint_only,
+    lambda n: classification(n, [n - 1]),
+    lambda n: pair(n, range(n - 1), [n - 1]),
+]
 every_sampler = pytest.mark.parametrize(
     "make",
     [
-        TaskSampler,
-        lambda n: TaskSampler(n, source_ratio=(0.5, 3), target_ratio=(3, 0.5)),
-        masked_language_model,
-        masked_autoencoder,
-        next_token,
-        permutation,
-        prefix,
-        joint_only,
-        lambda n: classification(n, [n - 1]),
-        lambda n: pair(n, range(n - 1), [n - 1]),
+        *OF_ANY_LENGTH,  # and one that needs a patch and a label
+        lambda n: modalities(max(n, 2), 1, classification=0.5, joint=0.2, within=0.3),
     ],
 )
 
@@ -427,10 +557,11 @@ def test_presets_are_samplers_that_repeat(make):
 @given(st.integers(1, 7), st.integers(1, 6), st.integers(0, 2**31), st.data())
 @settings(max_examples=25, deadline=None)
 def test_tasks_are_valid_and_stay_inside_observed(make, length, batch, seed, data):
+    sampler = make(length)
+    length = sampler.length
     rows = st.lists(st.booleans(), min_size=length, max_size=length)
     observed = torch.tensor([data.draw(rows) for _ in range(batch)])
     observed[:, -1] = True  # the label of the fixed pairs is known
-    sampler = make(length)
     tasks = [
         sampler.sample(batch, seeded(seed), observed=observed),
         *sampler.sample_pair(batch, seeded(seed), observed=observed),
@@ -441,7 +572,7 @@ def test_tasks_are_valid_and_stay_inside_observed(make, length, batch, seed, dat
     assert torch.equal(tasks[1].union, tasks[2].union)
 
 
-@every_sampler
+@pytest.mark.parametrize("make", OF_ANY_LENGTH)
 def test_one_token_has_one_task(make):
     task = make(1).sample(5, seeded())
     assert task == Task.joint(5, 1)

@@ -442,6 +442,9 @@ PRESETS = {
     "joint": tasks.joint_only(9),
     "classification": tasks.classification(9, [8]),
     "pair": tasks.pair(9, [0, 1, 2, 3, 4, 5], [6, 7, 8]),
+    "modalities": tasks.modalities(
+        9, 2, classification=0.3, completion=0.3, joint=0.1, within=0.3
+    ),
 }
 
 

@@ -1,0 +1,288 @@
+"""What is measured of an image-label model: as a classifier, and as a generator.
+
+One model answers all of it. How well it classifies what is only partly seen stands
+beside a judge that was trained for this alone; what it generates is read by a judge of
+whole images; and whether the answers belong together is said by
+
+    log p(y | x) + log p(x) - log p(x | y) - log p(y),
+
+which is 0 for every `x` and `y` if they come from one joint law.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from biglearn_lite._agreement import agreement, calibration_error, log_loss
+from biglearn_lite._images import patchify
+from biglearn_lite._report import (
+    SEED,
+    TRAIN,
+    Asked,
+    Features,
+    device_of,
+    random_sources,
+    spread_rows,
+    written,
+)
+from biglearn_lite._scenes import scores
+from biglearn_lite.multimodal import ImageLabelModel
+from biglearn_lite.tasks import Task
+
+__all__ = ["Unlabelled", "block_sources", "consistency", "label_report", "top_sources"]
+
+VISIBLE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # |S| / N
+CHUNK = 512
+
+
+class Unlabelled:
+    """An image-label model as a model of images alone: labels are absent.
+
+    It has `length` and `sample`, with tokens (B, N, D), so it is asked as any other.
+    """
+
+    def __init__(self, model: ImageLabelModel) -> None:
+        self.model, self.layout = model.eval(), model.config.layout
+
+    @property
+    def length(self) -> int:
+        """`N`, the patches."""
+        return self.layout.image
+
+    def parameters(self) -> Any:
+        """Those of the model, which say where it is."""
+        return self.model.parameters()
+
+    def sample(
+        self, x: Tensor, task: Task, generator: Generator | None = None
+    ) -> Tensor:
+        """Draw patches given patches: (B, N, D)."""
+        whole = task_of_images(task, self.layout.labels)
+        drawn = self.model.sample(self.layout.join(x, None), whole, generator)
+        return self.layout.split(drawn)[0]
+
+
+def task_of_images(task: Task, labels: int) -> Task:
+    """The same task with so many labels behind, all absent."""
+    none = torch.zeros(len(task), labels, dtype=torch.bool, device=task.device)
+    masks = (torch.cat([mask, none], 1) for mask in (task.source, task.target))
+    return Task._trusted(*masks)
+
+
+def label_report(
+    asked: Asked,
+    train: Tensor,
+    test: Tensor,
+    x: Tensor,
+    labels: Tensor,
+    rows: int = 2560,
+    samples: int = 5120,
+    draws: int = 20,
+) -> dict[str, Any]:
+    """Ask an image-label model what it says of labels, and what it makes of them.
+
+    Args:
+        asked: the model; its judges may be None, if there are none, and then nothing
+            that is generated is looked at.
+        train: (M, C, H, W) real images in [0, 1], for projections and floors.
+        test: (N, C, H, W) real images in [0, 1].
+        x: (N, L, P) tokens of the test images with their labels.
+        labels: (N, M) whole numbers.
+        rows: test rows at most, spread over all of them; whole images are classified
+            whatever their number.
+        samples: images that are generated from labels, and jointly with them.
+        draws: of each floor, and of distances at most.
+
+    Returns:
+        Plain numbers, by `"classification"`, `"seen"` (by pattern), `"generation"`,
+        `"joint"` and `"consistency"`.
+    """
+    model = asked.model.eval()
+    whole = ~is_label(model).expand(len(x), -1)
+    facts = {"classification": said_of(laws(model, x, whole), labels)}
+    kept = spread_rows(len(x), rows)
+    train = train[spread_rows(len(train), TRAIN)]
+    test, x, labels = test[kept], x[kept], labels[kept]
+    facts["rows"] = len(x)
+    facts["seen"] = _seen(asked, test, x, labels)
+    if asked.judges is not None:
+        space = Features(asked.judges, train, test, draws)
+        facts["generation"] = _generation(asked, space, x, labels, samples)
+        facts["joint"] = _joint(asked, space, x, samples)
+    if model.config.matching == "likelihood":
+        facts["consistency"] = consistency(model, x)
+    return facts
+
+
+# ------------------------------------------------------------------ as a classifier
+
+
+def laws(model: ImageLabelModel, x: Tensor, source: Tensor) -> Tensor:
+    """`log p(y | x_S)` of each label: (N, M, most) float64 on the CPU."""
+    home, said = device_of(model), []
+    with torch.no_grad():
+        for rows, given in zip(x.split(CHUNK), source.split(CHUNK), strict=True):
+            hidden = torch.where(given[..., None], rows, torch.nan)
+            said.append(model.label_laws(hidden.to(home), given.to(home)).cpu())
+    return torch.cat(said).double()
+
+
+def said_of(laws: Tensor, labels: Tensor) -> dict[str, float]:
+    """How good label laws (N, M, most) are for labels (N, M), all labels alike."""
+    flat, true = laws.flatten(0, 1), labels.flatten()
+    return {
+        "accuracy": agreement(true, flat.argmax(1)),
+        "log likelihood": -log_loss(flat, true),
+        "calibration error": calibration_error(flat, true),
+    }
+
+
+def _seen(
+    asked: Asked, test: Tensor, x: Tensor, labels: Tensor
+) -> dict[str, dict[str, list[float]]]:
+    """Accuracy and mean log likelihood against how much is seen, by pattern."""
+    config = asked.model.config
+    side = round((test.shape[2] * test.shape[3] / config.image) ** 0.5)
+    grid = test.shape[2] // side, test.shape[3] // side
+    found: dict[str, dict[str, list[float]]] = {}
+    for share in VISIBLE:
+        fixed = Generator().manual_seed(SEED + round(1000 * share))
+        patterns = {
+            "random": random_sources(len(x), config.image, share, fixed),
+            "block": block_sources(len(x), grid, share, fixed),
+            "top": top_sources(len(x), grid, share),
+        }
+        for name, patches in patterns.items():
+            facts = _when_seen(asked, x, labels, patches)
+            for key, value in facts.items():
+                found.setdefault(name, {}).setdefault(key, []).append(value)
+    return found
+
+
+def _when_seen(
+    asked: Asked, x: Tensor, labels: Tensor, patches: Tensor
+) -> dict[str, float]:
+    """What is said of labels from these patches, (N, image) boolean."""
+    source = torch.cat([patches, torch.zeros_like(labels, dtype=torch.bool)], 1)
+    facts = said_of(laws(asked.model, x, source), labels)
+    facts["visible"] = patches.double().mean().item()
+    if asked.judges is None:
+        return facts
+    cut = patchify(asked.restore(x), asked.judges.config.patch)
+    guess = asked.judges.guess
+    with torch.no_grad():
+        parts = zip(cut.split(CHUNK), patches.split(CHUNK), strict=True)
+        said = torch.cat([guess.log_prob(*each) for each in parts])
+    facts["accuracy of the judge"] = agreement(labels[:, 0], said.argmax(1))
+    return facts
+
+
+def top_sources(rows: int, grid: tuple[int, int], share: float) -> Tensor:
+    """The first patches of the image, row by row: (rows, N) boolean."""
+    many = grid[0] * grid[1]
+    return (torch.arange(many) < round(share * many)).expand(rows, -1)
+
+
+def block_sources(
+    rows: int, grid: tuple[int, int], share: float, generator: Generator
+) -> Tensor:
+    """A rectangle of about this share at a random place, as square as may be.
+
+    Its height is `round(sqrt(share) R)` of `R` rows of patches, and its width what then
+    comes nearest to the share; at least one patch.
+    """
+    high, wide = grid
+    height = max(1, round(share**0.5 * high))
+    width = min(wide, max(1, round(share * high * wide / height)))
+    top = torch.randint(high - height + 1, (rows, 1), generator=generator)
+    left = torch.randint(wide - width + 1, (rows, 1), generator=generator)
+    row, column = torch.arange(high), torch.arange(wide)
+    inside = (row >= top) & (row < top + height)  # (rows, high)
+    across = (column >= left) & (column < left + width)
+    return (inside[:, :, None] & across[:, None]).flatten(1)
+
+
+# ------------------------------------------------------------------ as a generator
+
+
+def _generation(
+    asked: Asked, space: Features, x: Tensor, labels: Tensor, samples: int
+) -> dict[str, Any]:
+    """Images from the labels of test rows, `x ~ p(x | y)`, as often as needed."""
+    times = -(-max(samples, len(x)) // len(x))
+    given, wanted = x.repeat(times, 1, 1), labels[:, 0].repeat(times)
+    label = is_label(asked.model).expand(len(given), -1)
+    made = asked.ask_tokens(given, Task.conditional(label))
+    shown = scores(made, asked.judges.look).argmax(1)
+    real = scores(asked.restore(x), asked.judges.look).argmax(1)
+    classes = range(asked.model.config.classes)
+    return {
+        "samples": len(made),
+        "class accuracy": agreement(wanted, shown),
+        "class accuracy, real": agreement(labels[:, 0], real),
+        "class accuracy of each": [
+            (shown[wanted == each] == each).double().mean().item() for each in classes
+        ],
+        **written(space.compare(made)),
+    }
+
+
+def _joint(asked: Asked, space: Features, x: Tensor, samples: int) -> dict[str, Any]:
+    """Images with their labels, `x, y ~ p(x, y)`."""
+    samples = max(samples, len(x))
+    blank = torch.full((samples, *x.shape[1:]), torch.nan)
+    drawn = asked.draw(blank, Task.joint(samples, asked.model.length))
+    made = asked.restore(drawn).clamp(0, 1)
+    labels = asked.model.split(drawn)[1]
+    shown = scores(made, asked.judges.look).argmax(1)
+    shares = labels.bincount(minlength=asked.model.config.classes).double() / samples
+    return {
+        "samples": samples,
+        "class accuracy": agreement(labels, shown),
+        "label shares": shares.tolist(),
+        "smallest label": shares.min().item(),
+        "largest label": shares.max().item(),
+        **written(space.compare(made)),
+    }
+
+
+# ------------------------------------------------------------------ as one law
+
+
+def consistency(model: ImageLabelModel, x: Tensor) -> dict[str, float]:
+    """`log p(y | x) + log p(x) - log p(x | y) - log p(y)` of rows with their labels.
+
+    The order of patches is the same in both factors; only where the label comes in
+    differs. Mean and standard deviation over the rows (N, L, P), in nats and in nats a
+    pixel; and `log p(x)`, `log p(x | y)` in nats, densities of the tokens.
+    """
+    label = is_label(model)[None]  # (1, L)
+    nothing = torch.zeros_like(label)
+    questions = {
+        "y given x": Task(~label, label),
+        "x": Task(nothing, ~label),
+        "x given y": Task(label, ~label),
+        "y": Task(nothing, label),
+    }
+    home = device_of(model)
+    with torch.no_grad():
+        said = {
+            name: model.log_prob(x.to(home), task.expand(len(x)).to(home))
+            .cpu()
+            .double()
+            for name, task in questions.items()
+        }
+    gap = said["y given x"] + said["x"] - said["x given y"] - said["y"]
+    pixels = model.config.image * model.config.pixels
+    facts = {"mean": gap.mean().item(), "spread": gap.std(correction=0).item()}
+    facts |= {f"{name} a pixel": value / pixels for name, value in facts.items()}
+    both = ("x", "x given y")
+    return facts | {f"log p({n})": said[n].mean().item() for n in both}
+
+
+def is_label(model: ImageLabelModel) -> Tensor:
+    """(L,) boolean, on the CPU."""
+    return torch.arange(model.length) >= model.config.image

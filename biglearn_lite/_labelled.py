@@ -1,0 +1,122 @@
+"""Labels of training rows: how they become numbers, and how many of them are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from biglearn_lite._images import shift
+from biglearn_lite._task_checks import whole
+from biglearn_lite.training import Batches
+
+if TYPE_CHECKING:
+    from biglearn_lite._domains import Domain
+    from biglearn_lite._recipe_file import DataPart
+
+
+def choices_of(labels: Tensor) -> tuple[int, ...]:
+    """Values that each label can take: the classes of (N,), 2 each of (N, K) bools."""
+    if labels.ndim == 1:
+        return (int(labels.max()) + 1,)
+    return (2,) * labels.shape[1]
+
+
+def label_numbers(labels: Tensor) -> Tensor:
+    """Classes (N,) or attributes (N, K) as whole numbers (N, M)."""
+    return (labels[:, None] if labels.ndim == 1 else labels).long()
+
+
+def labelled(
+    part: DataPart, train: Tensor, labels: Tensor, domain: Domain, seed: int
+) -> Batches:
+    """Batches of images with labels, as far as these are known.
+
+    Of a row that is not labelled nothing but the image is left, so nothing can leak:
+    its labels are -1, its label tokens NaN, and tasks stay inside what is observed.
+    """
+    if part.shown != 1 or part.missing == "mean":
+        raise ValueError(
+            "With data.labels it is labels that are missing: leave out data.shown, and "
+            "data.missing is 'observed' or 'complete', got "
+            f"{part.shown!r} and {part.missing!r}."
+        )
+    numbers = label_numbers(labels)
+    if not part.labelled:
+        if part.labelled_share:
+            raise ValueError(
+                "data.labelled_share is for rows of which only some are labelled: say "
+                "how many in data.labelled."
+            )
+        return Batches(train, domain.transform, labels=numbers)
+    known = choose_labelled(labels, part.labelled, seed)  # (N,)
+    if part.missing == "complete":
+        return Batches(train[known], domain.transform, labels=numbers[known])
+    observed = torch.ones(len(train), domain.length, dtype=torch.bool)
+    observed[:, domain.image :] = known[:, None]
+    return Batches(
+        train,
+        domain.transform,
+        probabilities=_probabilities(known, part.labelled_share),
+        observed=observed,
+        labels=numbers.masked_fill(~known[:, None], -1),
+    )
+
+
+def choose_labelled(labels: Tensor, many: int, seed: int) -> Tensor:
+    """Which rows keep their labels, (N,) boolean: equally many of each class.
+
+    What is left over by the division goes to the first classes, one each. Rows with
+    attributes are chosen among all.
+    """
+    if not 0 < whole("data.labelled", many) <= len(labels):
+        raise ValueError(
+            f"data.labelled is at most the {len(labels)} training rows, got {many}."
+        )
+    generator = Generator().manual_seed(2_000_003 + seed)
+    order = torch.randperm(len(labels), generator=generator)
+    classes = labels[order] if labels.ndim == 1 else torch.zeros_like(order)
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    kinds = classes.unique().tolist()
+    for place, kind in enumerate(kinds):
+        rows = order[classes == kind]
+        wanted = many // len(kinds) + (place < many % len(kinds))
+        if wanted > len(rows):
+            raise ValueError(
+                f"data.labelled asks for {wanted} rows of class {kind}, and there are "
+                f"{len(rows)}; ask for fewer, or for all with 0."
+            )
+        known[rows[:wanted]] = True
+    return known
+
+
+def _probabilities(known: Tensor, share: float) -> Tensor | None:
+    """How often each row comes, so that labelled ones are this share; None: equally."""
+    if not share:
+        return None
+    if not 0 < share < 1 or known.all():
+        raise ValueError(
+            "data.labelled_share is a share between 0 and 1 where some rows are not "
+            f"labelled, got {share}."
+        )
+    many = known.sum().double()
+    rest = (1 - share) / (len(known) - many)
+    return torch.where(known, share / many, rest)
+
+
+def shifted(part: DataPart, batches: Batches) -> Batches:
+    """The same batches with their images moved a little, if the recipe says so."""
+    if not part.shift:
+        return batches
+    if part.shown != 1:
+        raise ValueError(
+            "data.shift moves whole images, so leave out data.shown, or the shift."
+        )
+    most, plain = whole("data.shift", part.shift), batches.transform
+
+    def transform(x: Tensor, generator: Generator, *labels: Tensor) -> Tensor:
+        return plain(shift(x, most, generator), generator, *labels)
+
+    return dataclasses.replace(batches, transform=transform)
