@@ -338,7 +338,7 @@ def row_loss(model: AnyConditionalTransformer, x: Tensor, task: Task) -> Tensor:
     A classification has one target and a joint task many. In the mean over all targets
     of a batch the label is one token among many; here it counts as `q(S, T)` says.
 
-        - mean over rows of  1 / |T| sum over t in T of  log p(x_t | x_S)      in nats
+        mean over rows of  - 1 / size(T) sum over t in T of  log p(x_t | x_S)   in nats
     """
     said = model.token_log_prob(x, task.source, task.target)  # (B, L)
     return -(said.sum(1) / task.target.sum(1)).mean()
