@@ -17,13 +17,13 @@ import torch
 from torch import Generator, Tensor
 
 from biglearn_lite._agreement import agreement, calibration_error, log_loss
-from biglearn_lite._images import patchify
 from biglearn_lite._report import (
     SEED,
     TRAIN,
     Asked,
     Features,
     device_of,
+    guessed,
     random_sources,
     spread_rows,
     written,
@@ -156,14 +156,14 @@ def _seen(
             "top": top_sources(len(x), grid, share),
         }
         for name, patches in patterns.items():
-            facts = _when_seen(asked, x, labels, patches)
+            facts = _when_seen(asked, test, x, labels, patches)
             for key, value in facts.items():
                 found.setdefault(name, {}).setdefault(key, []).append(value)
     return found
 
 
 def _when_seen(
-    asked: Asked, x: Tensor, labels: Tensor, patches: Tensor
+    asked: Asked, test: Tensor, x: Tensor, labels: Tensor, patches: Tensor
 ) -> dict[str, float]:
     """What is said of labels from these patches, (N, image) boolean."""
     source = torch.cat([patches, torch.zeros_like(labels, dtype=torch.bool)], 1)
@@ -171,11 +171,7 @@ def _when_seen(
     facts["visible"] = patches.double().mean().item()
     if asked.judges is None:
         return facts
-    cut = patchify(asked.restore(x), asked.judges.config.patch)
-    guess = asked.judges.guess
-    with torch.no_grad():
-        parts = zip(cut.split(CHUNK), patches.split(CHUNK), strict=True)
-        said = torch.cat([guess.log_prob(*each) for each in parts])
+    said = guessed(asked.judges, test, patches)
     facts["accuracy of the judge"] = agreement(labels[:, 0], said.argmax(1))
     return facts
 

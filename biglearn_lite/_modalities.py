@@ -58,6 +58,7 @@ class Modalities(TaskSampler):
             for name, ratio in self._ratios.items()
             if ratio is not None
         }
+        self._any = TaskSampler(self.length)
 
     def __repr__(self) -> str:
         said = {"length": self.length, "labels": self._labels}
@@ -65,24 +66,9 @@ class Modalities(TaskSampler):
         said |= self._ratios
         return f"modalities({', '.join(f'{k}={v}' for k, v in said.items())})"
 
-    def sample_pair(
-        self,
-        batch: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        observed: Tensor | None = None,
-        checked: bool = False,
-    ) -> tuple[Task, Task]:
-        """Two tasks with the same union: that of a draw, split as by a `TaskSampler`.
-
-        Arguments as in `sample`.
-        """
-        given = generator, device, observed, checked
-        available, fresh = self._prepare(batch, *given)
-        union = self._draw(available, fresh(), self._sizes).union
-        split = TaskSampler(self.length)
-        first = split._draw(union, fresh(), split._sizes_filling)
-        return first, split._draw(union, fresh(), split._sizes_filling)
+    def _split(self, union: Tensor, noise: Tensor) -> Task:
+        """As a `TaskSampler` splits it, whatever the modalities."""
+        return self._any._split(union, noise)
 
     def _draw(self, available: Tensor, noise: Tensor, sizes: Sizes) -> Task:
         """Choose a kind, then so many patches and labels as it gives and asks for."""

@@ -134,8 +134,11 @@ class TaskSampler:
         given = generator, device, observed, checked
         available, fresh = self._prepare(batch, *given)
         union = self._draw(available, fresh(), self._sizes).union
-        first = self._draw(union, fresh(), self._sizes_filling)
-        return first, self._draw(union, fresh(), self._sizes_filling)
+        return self._split(union, fresh()), self._split(union, fresh())
+
+    def _split(self, union: Tensor, noise: Tensor) -> Task:
+        """A task whose source and target together are the union (B, L)."""
+        return self._draw(union, noise, self._sizes_filling)
 
     def _prepare(
         self,
