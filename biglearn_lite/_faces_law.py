@@ -99,10 +99,7 @@ class AttributeLaw:
         """
         inside = torch.where(self._where(values), self.probabilities, 0.0)
         if not float(inside.sum()):
-            raise ValueError(
-                f"A law is conditioned on what can happen, not on {values}; its "
-                "probability is 0."
-            )
+            raise impossible(values)
         return AttributeLaw(self.names, inside / inside.sum())
 
     def marginals(self) -> Tensor:
@@ -162,11 +159,7 @@ class AttributeLaw:
         asked = self._places(rows & known)
         if (total[asked] == 0).any():
             row = rows[(total[asked] == 0).nonzero()[0, 0]]
-            what = self._written(row, known)
-            raise ValueError(
-                f"A law is conditioned on what can happen, not on {what}; its "
-                "probability is 0."
-            )
+            raise impossible(self._written(row, known))
         found = share[asked] / total[asked, None]
         # a known attribute is certain, not only up to rounding
         return torch.where(known, rows.double(), found)
@@ -195,10 +188,7 @@ class AttributeLaw:
         every = self.assignments()
         fits = (self.probabilities > 0) & ~((every ^ row) & known).any(1)
         if not fits.any():
-            raise ValueError(
-                "A law is conditioned on what can happen, not on "
-                f"{self._written(row, known)}; its probability is 0."
-            )
+            raise impossible(self._written(row, known))
         law = AttributeLaw(self.names, self.probabilities[fits])
         return every[fits][law._levels(noise)]
 
@@ -244,6 +234,14 @@ class AttributeLaw:
                 raise ValueError(f"{name} is 0 or 1, not {value!r}.")
             found &= every[:, self.names.index(name)] == bool(value)
         return found
+
+
+def impossible(values: Mapping[str, bool]) -> ValueError:
+    """What is raised where a law is asked to know what never happens."""
+    return ValueError(
+        f"A law is conditioned on what can happen, not on {values}; its probability "
+        "is 0."
+    )
 
 
 def pair_law(attributes: Tensor, weights: Tensor | None = None) -> Tensor:

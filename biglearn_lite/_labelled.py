@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
-from biglearn_lite._images import shift
 from biglearn_lite._task_checks import whole
 from biglearn_lite.training import Batches
 
@@ -104,19 +102,3 @@ def _probabilities(known: Tensor, share: float) -> Tensor | None:
     many = known.sum().double()
     rest = (1 - share) / (len(known) - many)
     return torch.where(known, share / many, rest)
-
-
-def shifted(part: DataPart, batches: Batches) -> Batches:
-    """The same batches with their images moved a little, if the recipe says so."""
-    if not part.shift:
-        return batches
-    if part.shown != 1:
-        raise ValueError(
-            "data.shift moves whole images, so leave out data.shown, or the shift."
-        )
-    most, plain = whole("data.shift", part.shift), batches.transform
-
-    def transform(x: Tensor, generator: Generator, *labels: Tensor) -> Tensor:
-        return plain(shift(x, most, generator), generator, *labels)
-
-    return dataclasses.replace(batches, transform=transform)

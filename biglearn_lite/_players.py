@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,9 +95,7 @@ class BigLearnGAN(nn.Module):
         self, batch: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Fresh noise: (B, latent) of the samples and (B, L, noise) of the tokens."""
-        like, sizes = self.trunk.position, self.config
-        whole_sample = normal((batch, sizes.latent), like, generator)
-        return whole_sample, normal((batch, sizes.length, sizes.noise), like, generator)
+        return draw_noise(self.config, self.trunk.position, batch, generator)
 
     def forward(
         self, x: Tensor, source: Tensor, target: Tensor, latent: Tensor, noise: Tensor
@@ -149,17 +148,35 @@ class BigLearnGAN(nn.Module):
         """
         check_tokens(self.config, x, task, task.source)
         drawn = self.draw_noise(len(x), generator)
-        latent, noise = (
-            fitting(name, given, fresh)
-            for name, given, fresh in zip(
-                ("latent", "noise"), (latent, noise), drawn, strict=True
-            )
-        )
+        latent, noise = kept_noise(latent, noise, drawn)
         made = self(x, task.source, task.target, latent, noise)
         return made.masked_fill(task.absent[..., None], torch.nan)
 
 
-def fitting(name: str, given: Tensor | None, fresh: Tensor) -> Tensor:
+def draw_noise(
+    sizes: Any, like: Tensor, batch: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Fresh noise for sizes with `latent`, `noise` and `length`, of the kind of `like`.
+
+    Returns:
+        (B, latent) of the samples, and (B, L, noise) of the tokens.
+    """
+    whole_sample = normal((batch, sizes.latent), like, generator)
+    return whole_sample, normal((batch, sizes.length, sizes.noise), like, generator)
+
+
+def kept_noise(
+    latent: Tensor | None, noise: Tensor | None, drawn: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Latent and noise as far as they are given, and else as drawn.
+
+    Raises:
+        ValueError: if one has another shape than what is drawn.
+    """
+    return _fitting("latent", latent, drawn[0]), _fitting("noise", noise, drawn[1])
+
+
+def _fitting(name: str, given: Tensor | None, fresh: Tensor) -> Tensor:
     if given is None:
         return fresh
     if given.shape != fresh.shape:

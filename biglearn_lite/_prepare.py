@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from biglearn_lite._domains import (
     labelled_domain,
     text_domain,
 )
-from biglearn_lite._images import mirror_half
-from biglearn_lite._labelled import choices_of, label_numbers, labelled, shifted
+from biglearn_lite._images import mirror_half, shift
+from biglearn_lite._labelled import choices_of, label_numbers, labelled
 from biglearn_lite._scenes import show_tokens
 from biglearn_lite._sums import SYMBOLS, Law
+from biglearn_lite._task_checks import whole
 from biglearn_lite.data import load
 from biglearn_lite.likelihood import random_order
 from biglearn_lite.sources import dataset_entry
@@ -90,10 +92,10 @@ def prepare(part: DataPart, seed: int) -> Prepared:
         examples = domain.transform(test[:EXAMPLES], fixed)
     if entry.prepare:  # a record is published, and this is data to get for oneself
         examples = None
-    batches = shifted(part, _mirrored(part, batches))
-    names, whole = getattr(loaded, "names", ()), train if part.labels else None
+    batches = _augmented(part, batches)
+    names, every = getattr(loaded, "names", ()), train if part.labels else None
     return Prepared(
-        domain, batches, test, None, examples, part.name, labels, names, whole
+        domain, batches, test, None, examples, part.name, labels, names, every
     )
 
 
@@ -143,32 +145,46 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
     if part.missing == "observed":
         return Batches(train, domain.transform, observed=observed)
     if part.missing == "complete":
-        whole = train[observed.all(1)]
-        if not len(whole):
+        complete = train[observed.all(1)]
+        if not len(complete):
             raise ValueError(
                 "No row is complete, so complete-case training has nothing to learn "
                 "from; use data.missing = 'observed'."
             )
-        return Batches(whole, domain.transform)
+        return Batches(complete, domain.transform)
     if part.tokens != "pixels":  # the mean is that of each pixel
         pixels = show_tokens(observed, part.size[0], train.shape)
         observed = pixels.expand(train.shape).flatten(1)
     return Batches(fill_with_mean(train, observed), domain.transform)
 
 
-def _mirrored(part: DataPart, batches: Batches) -> Batches:
-    """The same batches with half of their images mirrored, if the recipe says so."""
-    if not part.flip:
-        return batches
-    if part.shown != 1 and part.missing == "observed":
+def _augmented(part: DataPart, batches: Batches) -> Batches:
+    """The same batches with their images moved and mirrored, as the recipe says."""
+    if part.flip and part.shown != 1 and part.missing == "observed":
         raise ValueError(
             "data.flip mirrors whole images, and what is shown of an incomplete one "
             "would not be mirrored with it; leave out data.flip or data.shown."
         )
+    if part.shift and part.shown != 1:
+        raise ValueError(
+            "data.shift moves whole images, so leave out data.shown, or the shift."
+        )
+    if part.flip:
+        batches = _changed_first(batches, mirror_half)
+    if part.shift:
+        most = whole("data.shift", part.shift)
+        batches = _changed_first(batches, lambda x, g: shift(x, most, g))
+    return batches
+
+
+def _changed_first(
+    batches: Batches, change: Callable[[Tensor, Any], Tensor]
+) -> Batches:
+    """The same batches of images that are changed before they become tokens."""
     plain = batches.transform
 
     def transform(x: Tensor, generator: Any = None, *labels: Tensor) -> Tensor:
-        return plain(mirror_half(x, generator), generator, *labels)
+        return plain(change(x, generator), generator, *labels)
 
     return dataclasses.replace(batches, transform=transform)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from biglearn_lite._clouds import CloudsPart
 from biglearn_lite._judge_training import JudgePart
+from biglearn_lite._later import said_where_set
 from biglearn_lite.claims import PROFILES, check_profile
 from biglearn_lite.em_experiments import ClusteringPart, EMPart
 from biglearn_lite.experiments import EXPERIMENTS, DescentPart
@@ -60,9 +61,7 @@ class DataPart:
     shift: int = 0
 
     def __repr__(self) -> str:
-        """Options that came later are said where they are set: old reprs stay."""
-        said = {k: v for k, v in vars(self).items() if v or k not in LATER}
-        return f"DataPart({', '.join(f'{k}={v!r}' for k, v in said.items())})"
+        return said_where_set(self, LATER)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biglearn_lite._later import said_where_set
 from biglearn_lite._players import BigLearnGAN, Discriminator, GANSizes
 from biglearn_lite.transformer import TransformerSizes
 
@@ -79,9 +80,7 @@ class Adversarial:
     labels: float = 1.0
 
     def __repr__(self) -> str:
-        """Without `labels` where it is 1: checkpoints of before it came stay good."""
-        said = {k: v for k, v in vars(self).items() if k != "labels" or v != 1}
-        return f"Adversarial({', '.join(f'{k}={v!r}' for k, v in said.items())})"
+        return said_where_set(self, ["labels"])
 
     def __post_init__(self) -> None:
         known = {"pairing": PAIRINGS, "penalty": PENALTIES, "penalised": PENALISED}

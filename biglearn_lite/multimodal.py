@@ -34,7 +34,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biglearn_lite._draws import normal
 from biglearn_lite._label_tokens import Layout, one_hot
 from biglearn_lite._likelihood_checks import check_tokens
 from biglearn_lite._multimodal_parts import (
@@ -43,7 +42,12 @@ from biglearn_lite._multimodal_parts import (
     ImageLabelTrunk,
     PatchMaker,
 )
-from biglearn_lite._players import Discriminator, fitting, start_large
+from biglearn_lite._players import (
+    Discriminator,
+    draw_noise,
+    kept_noise,
+    start_large,
+)
 from biglearn_lite._task_checks import as_mask
 from biglearn_lite.likelihood import AnyConditionalTransformer
 from biglearn_lite.tasks import Task
@@ -233,8 +237,7 @@ class ImageLabelModel(AnyConditionalTransformer):
             return super().sample(x, task, generator, order=order, **reading)
         drawn = self._draw_labels(x, task, generator, order, reading)
         fresh = self.draw_noise(len(x), generator)
-        latent = fitting("latent", latent, fresh[0])
-        noise = fitting("noise", noise, fresh[1])
+        latent, noise = kept_noise(latent, noise, fresh)
         with torch.no_grad():
             made = self(drawn, task.source, task.target, latent, noise)
         return made.masked_fill(task.absent[..., None], torch.nan)
@@ -265,9 +268,7 @@ class ImageLabelModel(AnyConditionalTransformer):
         self, batch: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Of a hybrid: (B, latent) of the samples and (B, L, noise) of the tokens."""
-        like, sizes = self.trunk.position, self.config
-        whole_sample = normal((batch, sizes.latent), like, generator)
-        return whole_sample, normal((batch, sizes.length, sizes.noise), like, generator)
+        return draw_noise(self.config, self.trunk.position, batch, generator)
 
     def forward(
         self, x: Tensor, source: Tensor, target: Tensor, latent: Tensor, noise: Tensor

@@ -53,3 +53,22 @@ def biglearn(monkeypatch, capsys, tmp_path):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """`torch.compile` that runs eagerly: the graphs that it was given, one by one."""
+    import torch
+    from torch._dynamo.backends.common import aot_autograd
+
+    found, original = [], torch.compile
+
+    def count(graph, inputs):
+        found.append(graph)
+        return aot_autograd(fw_compiler=lambda g, _: g.forward)(graph, inputs)
+
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **how: original(f, backend=count, **how)
+    )
+    torch._dynamo.reset()
+    return found

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.backends.common import aot_autograd
 from torch.nn import functional as F
 
 from biglearn_lite import gan, training
@@ -609,18 +608,8 @@ def test_what_went_wrong_is_named():
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.parametrize("talk", [0.0, 1.0])
-def test_compiled_equals_eager(talk, monkeypatch, capsys):
+def test_compiled_equals_eager(talk, graphs, capsys):
     """Each loss is one graph, second derivatives and all, and stays it."""
-    graphs, original = [], torch.compile
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return aot_autograd(fw_compiler=lambda g, _: g.forward)(graph, inputs)
-
-    monkeypatch.setattr(
-        torch, "compile", lambda f, **how: original(f, backend=count, **how)
-    )
-    torch._dynamo.reset()
     eager = start(compile=False, communication=talk)
     whole = start(compile=True, communication=talk)
     for step in range(3):  # other masks and other numbers, the same graphs

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._dynamo.backends.common import aot_autograd
 from torch.nn import functional as F
 
 from biglearn_lite import training
@@ -646,18 +645,8 @@ def test_a_likelihood_model_plays_no_game():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
-def test_compiled_equals_eager(monkeypatch, capsys):
+def test_compiled_equals_eager(graphs, capsys):
     """Four whole graphs: samples, and the three losses."""
-    graphs, original = [], torch.compile
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return aot_autograd(fw_compiler=lambda g, _: g.forward)(graph, inputs)
-
-    monkeypatch.setattr(
-        torch, "compile", lambda f, **how: original(f, backend=count, **how)
-    )
-    torch._dynamo.reset()
     eager, whole = start(compile=False), start(compile=True)
     for step in range(3):
         a, b = eager.step(step), whole.step(step)

@@ -44,6 +44,7 @@ BACK_ROOMS = {
     "_checkpoint": "training",
     "_prepare": "recipe",
     "_labelled": "recipe",
+    "_later": "gan",
     "_recipe_file": "recipe",
     "_cli_model": "cli",
     "_cli_complete": "cli",
