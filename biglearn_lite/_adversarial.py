@@ -20,6 +20,7 @@ from biglearn_lite.gan import (
     Discriminator,
     communication,
     discriminator_loss,
+    energy_score,
     generator_loss,
 )
 from biglearn_lite.tasks import Task
@@ -27,7 +28,7 @@ from biglearn_lite.training import Settings, _Training, facts_of
 
 BETAS = (0.0, 0.99)  # no momentum: where the other player was says little
 
-Made = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # x, source, target and noise
+Made = tuple[Tensor, ...]  # x, source, target, latent and noise, and more noise
 
 
 class AdversarialTraining(_Training):
@@ -135,6 +136,8 @@ class AdversarialTraining(_Training):
     def _teach_generator(self) -> tuple[Tensor, ...]:
         made, _ = self._draw()
         pair = self._draw_pair()
+        if self.game.score:  # two answers to each task
+            made = (*made, *self.model.draw_noise(self.batch, self.generator))
         self.judge.requires_grad_(False)  # a third of its backward pass is spared
         with self.half:
             loss, *more = self._generator_losses(made, pair)
@@ -188,10 +191,13 @@ def loss_of_generator(
     pair: list[Made],
     game: Adversarial,
 ) -> Tensor:
-    """The same game with the sides exchanged."""
+    """The same game with the sides exchanged; `made` has more noise for the score."""
     real, source, target = made[:3]
-    fake = model(*made)
+    fake = model(*made[:5])
     loss = generator_loss(judge, real, fake, source, target, game.pairing)
+    if game.score:
+        other = model(*made[:3], *made[5:])
+        loss = loss + game.score * energy_score(fake, other, real, target)
     if pair:
         one, other = (model(*each) for each in pair)
         roles = (*pair[0][1:3], *pair[1][1:3])

@@ -46,11 +46,12 @@ class HybridTraining(AdversarialTraining):
                 f"A game needs sizes with matching='hybrid', got {matching!r}; its "
                 "loss is multimodal.row_loss."
             )
-        if self.game.communication:
-            raise ValueError(
-                "A hybrid has no communication yet, got adversarial.communication="
-                f"{self.game.communication}; leave it out."
-            )
+        for name in ("communication", "score"):
+            if got := getattr(self.game, name):
+                raise ValueError(
+                    f"A hybrid has no {name} yet, got adversarial.{name}={got}; "
+                    "leave it out."
+                )
 
     def _generator_losses(self, made: Made, pair: list[Made]) -> tuple[Tensor, ...]:
         (played,) = super()._generator_losses(made, pair)

@@ -15,6 +15,10 @@ other, made from two tasks with the same union. Their judge is no new network:
 
     log p_1(x) / p_2(x) = f(x; S_2, T_2) - f(x; S_1, T_1)                        (A6)
 
+A judge of limited means can be content with one good answer a source, since the data
+show each source once. The *energy score* is a matching without a judge that is not:
+two answers to the same source must lie as far apart as each lies from the data.
+
 `_adversarial` has the training step, in which both players learn.
 """
 
@@ -38,6 +42,7 @@ __all__ = [
     "GANSizes",
     "communication",
     "discriminator_loss",
+    "energy_score",
     "generator_loss",
     "logits_and_penalty",
 ]
@@ -45,8 +50,9 @@ __all__ = [
 PAIRINGS = ("relativistic", "naive")
 PENALTIES = ("exact", "difference")
 PENALISED = ("target", "union")
-FROM_ZERO = ("strength", "communication", "rate", "width", "depth", "labels")
+FROM_ZERO = ("strength", "communication", "rate", "width", "depth", "labels", "score")
 STEP = 0.03  # of the finite difference, for tokens of size one
+SMALL = 1e-8  # under a root, whose slope at zero is not finite
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +72,8 @@ class Adversarial:
         depth: of the judge; 0: as deep as the generator.
         labels: weight of the cross-entropy of labels in the generator's loss, where a
             hybrid `multimodal.ImageLabelModel` plays.
+        score: weight of the energy score in the generator's loss, which keeps its
+            completions as various as they have to be; 0: none.
     """
 
     pairing: str = "relativistic"
@@ -78,9 +86,10 @@ class Adversarial:
     width: int = 0
     depth: int = 0
     labels: float = 1.0
+    score: float = 0.0
 
     def __repr__(self) -> str:
-        return said_where_set(self, ["labels"])
+        return said_where_set(self, ["labels", "score"])
 
     def __post_init__(self) -> None:
         known = {"pairing": PAIRINGS, "penalty": PENALTIES, "penalised": PENALISED}
@@ -245,3 +254,33 @@ def communication(
     second, first = judge(x, source, target).chunk(2)
     on_one, on_other = (second - first).chunk(2)
     return F.softplus(-on_one).mean() + F.softplus(on_other).mean()
+
+
+def energy_score(one: Tensor, other: Tensor, real: Tensor, target: Tensor) -> Tensor:
+    """How far two answers to one task are from the data, less how far from each other.
+
+    `E |X - x| - E |X - X'| / 2` over answers `X`, `X'` and data `x` is least where the
+    answers have the law of the data (a strictly proper score: Gneiting and Raftery
+    2007, section 4.3), whatever the source; one real answer a source is enough. Here
+    it is the mean of two such scores, with distances per value (root mean squares):
+    of all that is asked as one vector, and of each token asked.
+
+    Args:
+        one: (B, L, P), made with fresh noise.
+        other: (B, L, P), made of the same sources with other noise.
+        real: (B, L, P), the data.
+        target: (B, L) boolean; nothing else is looked at.
+
+    Returns:
+        The mean over rows.
+    """
+    asked = target.float()
+    share = asked / asked.sum(1, keepdim=True)
+
+    def far(a: Tensor, b: Tensor) -> Tensor:
+        gaps = ((a - b).float() * asked[..., None]).square().mean(2)  # (B, L)
+        whole = ((gaps * share).sum(1) + SMALL).sqrt()
+        tokens = ((gaps + SMALL).sqrt() * share).sum(1)
+        return (whole + tokens) / 2
+
+    return (far(one, real) + far(other, real) - far(one, other)).mean() / 2

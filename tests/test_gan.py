@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from biglearn_lite.gan import (
     GANSizes,
     communication,
     discriminator_loss,
+    energy_score,
     generator_loss,
     logits_and_penalty,
 )
@@ -163,6 +165,7 @@ def test_sizes_that_cannot_be(change, said):
         ({"communication": float("nan")}, "communication is 0 or more"),
         ({"share": 0.0}, "share is above 0"),
         ({"labels": -1.0}, "labels is 0 or more"),
+        ({"score": -1.0}, "score is 0 or more"),
     ],
 )
 def test_games_that_cannot_be(change, said):
@@ -335,6 +338,42 @@ def test_communication_is_a_difference_of_logits(judge, x):
     torch.testing.assert_close(swapped, exchanged)
 
 
+def test_energy_score_of_single_values_is_that_of_scipy():
+    """Of one token with one value it is the mean score, half an energy distance off."""
+    size = 4000
+    made = torch.randn(2, size, 1, 1, generator=seeded(1), dtype=torch.float64) + 0.5
+    real = 2 * torch.randn(size, 1, 1, generator=seeded(2), dtype=torch.float64)
+    found = energy_score(*made, real, torch.ones(size, 1, dtype=torch.bool))
+    a, b = made.flatten().numpy(), real.flatten().numpy()
+    spread = 2 / math.sqrt(math.pi)  # E |X - X'| of the standard normal
+    wanted = stats.energy_distance(a, b) ** 2 / 2 + 2 * spread / 2
+    assert found.item() == pytest.approx(wanted, abs=0.05)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.5, 1.6])
+def test_energy_score_is_least_where_the_law_is_that_of_the_data(width):
+    """Answers that vary too little pay for it, and so do those that vary too much."""
+    size = 20_000
+    noise = torch.randn(3, size, 2, 3, generator=seeded(3))
+    target = torch.ones(size, 2, dtype=torch.bool)
+    one, other, real = noise
+    right = energy_score(one, other, real, target)
+    assert energy_score(width * one, width * other, real, target) > right + 0.01
+    assert energy_score(one + 0.5, other + 0.5, real, target) > right + 0.01
+
+
+def test_energy_score_looks_at_what_is_asked_and_has_a_slope(x, task):
+    one = x.flip(0).clone().requires_grad_()
+    found = energy_score(one, x.flip(1), x, task.target)
+    other = one.detach().masked_fill(~task.target[..., None], 7.0)
+    torch.testing.assert_close(energy_score(other, x.flip(1), x, task.target), found)
+    found.backward()
+    assert (one.grad[~task.target] == 0).all()
+    same = x.clone().requires_grad_()  # where distances are zero
+    energy_score(same, same, x, task.target).backward()
+    assert same.grad.isfinite().all()
+
+
 # ------------------------------------------------------------------ training
 
 
@@ -395,7 +434,7 @@ def test_all_weights_of_both_players_learn():
 
 
 def test_noise_is_fresh_every_time():
-    run, seen = start(communication=1.0), []
+    run, seen = start(communication=1.0, score=1.0), []
     draw = run.model.draw_noise
 
     def remember(*arguments):
@@ -406,7 +445,8 @@ def test_noise_is_fresh_every_time():
     run.model.draw_noise = remember
     for step in range(2):
         run.step(step)
-    assert len(seen) == 2 * 2 * 3 * 2  # steps, players, draws, kinds of noise
+    # steps, kinds of noise, draws: three of each player, one for the score
+    assert len(seen) == 2 * 2 * (3 + 3 + 1)
     for one, other in itertools.combinations(seen, 2):
         if one.shape == other.shape:
             assert not torch.isclose(one, other).all()
@@ -431,6 +471,7 @@ def test_real_and_fake_share_the_source():
         {"penalty": "difference"},
         {"communication": 0.7},
         {"communication": 2.0, "pairing": "naive"},
+        {"score": 0.5},
     ],
 )
 def test_the_losses_are_what_the_game_says(game):
@@ -454,6 +495,11 @@ def test_the_losses_are_what_the_game_says(game):
     found, facts = loss_of_judge(judge, made, fake, pair, answers, rules, bend)
     torch.testing.assert_close(found, lost)
     assert bool(facts[-1] > 0) == bool(pair)
+    if rules.score:
+        made = (*made, *run.model.draw_noise(16, seeded(2)))
+        other = run.model(*made[:3], *made[5:])
+        score = energy_score(fake, other, x, roles[1])
+        made_lost = made_lost + rules.score * score
     found = loss_of_generator(run.model, judge, made, pair, rules)
     torch.testing.assert_close(found, made_lost)
 
@@ -610,8 +656,8 @@ def test_what_went_wrong_is_named():
 @pytest.mark.parametrize("talk", [0.0, 1.0])
 def test_compiled_equals_eager(talk, graphs, capsys):
     """Each loss is one graph, second derivatives and all, and stays it."""
-    eager = start(compile=False, communication=talk)
-    whole = start(compile=True, communication=talk)
+    eager = start(compile=False, communication=talk, score=talk)
+    whole = start(compile=True, communication=talk, score=talk)
     for step in range(3):  # other masks and other numbers, the same graphs
         a, b = eager.step(step), whole.step(step)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

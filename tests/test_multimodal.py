@@ -630,7 +630,11 @@ def test_a_generator_of_an_image_alone_is_the_other_game():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"communication": 0.5}, "no communication"), ({"muon": 1.0}, "muon means")],
+    [
+        ({"communication": 0.5}, "no communication"),
+        ({"score": 0.5}, "no score"),
+        ({"muon": 1.0}, "muon means"),
+    ],
 )
 def test_games_that_cannot_be(changes, said):
     with pytest.raises(ValueError, match=said):
