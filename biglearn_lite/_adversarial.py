@@ -2,7 +2,11 @@
 
 As in `training._Training`, of which this is the adversarial kind: batch and task are
 drawn on the device and nothing waits for it. Both losses are whole functions of
-(networks, batch, task, noise), so each of them compiles into one graph.
+(networks, batch, task, noise), so each of them compiles into one graph. On a CUDA card
+they are left eager unless a recipe says otherwise: on an H200 (torch 2.11, bfloat16)
+three of three compiled trainings ended with an infinite gradient of the judge after
+400 to 1,800 steps, and none of eight eager ones of 400 to 1,300 did. At the first step
+gradients agree with those in double precision either way.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ class AdversarialTraining(_Training):
         "slope on fake", "communication", "source", "target", "joint",
     )  # fmt: skip
     kept = 8
+    compiles = False
 
     def prepare(self, loss: Adversarial) -> None:
         """The judge, optimisers, and the losses as graphs."""

@@ -36,10 +36,12 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that numbers depend on, if installed."""
     found = {"python": platform.python_version()}
     for name in VERSIONS_OF:
-        found[name] = importlib.metadata.version(name).split("+")[0]
+        # a checkout on the path has none of its own
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name).split("+")[0]
     return found
 
 

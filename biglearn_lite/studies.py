@@ -221,7 +221,8 @@ def run_member(
     """Train one variant with one seed, and write down what came out."""
     import torch
 
-    torch.set_num_threads(1)
+    if not torch.cuda.is_available():  # members share the cores
+        torch.set_num_threads(1)
     base = read_recipe(name, profile, changes)
     recipe = read_recipe(name, profile, changes, member[0])
     find = _experiment if is_experiment(recipe) else _training

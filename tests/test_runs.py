@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save_file
 from torch import nn
 
-from biglearn_lite import GaussianMixture, UniversalMixture, load_run, runs
+from biglearn_lite import GaussianMixture, UniversalMixture, load_run, machine, runs
 from biglearn_lite.runs import read_run, save_run
 
 
@@ -146,6 +146,12 @@ def test_provenance_says_where_it_is_from_and_no_more(folder, mixture):
     assert os.path.expanduser("~") not in text
     other = read_run(save(folder, mixture, recipe_text="width = 4"))
     assert other.provenance["recipe_sha256"] != digest
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch):
+    """A checkout on the path can record too."""
+    monkeypatch.setattr(machine, "VERSIONS_OF", ("torch", "no-such-package"))
+    assert set(machine.versions()) == {"python", "torch"}
 
 
 def test_auto_prefers_the_gpu_record_wherever_it_is(folder, mixture):
