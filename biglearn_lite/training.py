@@ -76,8 +76,8 @@ class Settings:
         average: decay of the moving average of the weights, which is what is kept.
         log: steps between two entries of the history.
         compile: compile the loss as one graph; None: on a CUDA card only, since on a
-            CPU compiling costs more than a small run gains, and never for a game (see
-            `_adversarial`).
+            CPU compiling costs more than a small run gains. A game in half precision
+            is not compiled on a card (see `_adversarial`).
         half: multiply matrices in bfloat16, half of single precision; None: on a CUDA
             card only. Of the CPUs, those with AMX gain.
     """
@@ -255,7 +255,6 @@ class _Training:
 
     facts = ("loss", "norm", "source", "target", "joint")
     kept = 2
-    compiles = True  # on a card, if the settings leave it open
 
     def __init__(
         self,
@@ -276,8 +275,7 @@ class _Training:
         self.average = Averaged(model, settings.average)
         self.parts = {"model": model, "average": self.average}
         on_card = self.device.type == "cuda"
-        fits = on_card and self.compiles
-        self.compile = fits if settings.compile is None else settings.compile
+        self.compile = on_card if settings.compile is None else settings.compile
         wanted = on_card if settings.half is None else settings.half
         place = self.device.type
         self.half = torch.autocast(place, torch.bfloat16) if wanted else nullcontext()

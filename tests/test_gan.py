@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
-from biglearn_lite import gan, training
+from biglearn_lite import _adversarial, gan, training
 from biglearn_lite._adversarial import (
     AdversarialTraining,
+    bursts,
     loss_of_generator,
     loss_of_judge,
 )
@@ -664,6 +666,17 @@ def test_compiled_equals_eager(talk, graphs, capsys):
     made = 2 if talk else 1  # batches of two sizes
     assert len(graphs) == made + 2  # and the two losses
     assert "eager" not in capsys.readouterr().err
+
+
+def test_half_precision_on_a_card_stays_eager(monkeypatch, graphs, capsys):
+    half = torch.autocast("cpu", torch.bfloat16)
+    assert bursts("cuda", half)
+    assert not bursts("cuda", nullcontext())
+    assert not bursts("cpu", half)
+    monkeypatch.setattr(_adversarial, "bursts", lambda place, half: True)
+    start(compile=True).step(0)
+    assert not graphs
+    assert capsys.readouterr().err == f"{_adversarial.EAGER}\n"
 
 
 # ------------------------------------------------------------------ exact log ratios
