@@ -274,11 +274,12 @@ def energy_score(one: Tensor, other: Tensor, real: Tensor, target: Tensor) -> Te
     Returns:
         The mean over rows.
     """
-    asked = target.float()
-    share = asked / asked.sum(1, keepdim=True)
+    share = target / target.sum(1, keepdim=True)
 
     def far(a: Tensor, b: Tensor) -> Tensor:
-        gaps = ((a - b).float() * asked[..., None]).square().mean(2)  # (B, L)
+        # where, not a product: what is hidden may be NaN, and 0 * NaN is NaN
+        gap = torch.where(target[..., None], a - b, 0.0).float()
+        gaps = gap.square().mean(2)  # (B, L)
         whole = ((gaps * share).sum(1) + SMALL).sqrt()
         tokens = ((gaps + SMALL).sqrt() * share).sum(1)
         return (whole + tokens) / 2

@@ -570,6 +570,7 @@ def train(folder=None, minutes=None, watch=None, **game):
         Adversarial(communication=1.0, share=0.5),
         Adversarial("naive", penalty="difference"),
         Adversarial(penalised="union"),
+        Adversarial(score=1.0),
     ],
 )
 def test_a_game_never_reads_what_is_hidden(game):
