@@ -14,6 +14,7 @@ from biglearn_lite import evaluation, runs, tasks
 from biglearn_lite._checkpoint import CHECKPOINT, seconds_spent
 from biglearn_lite._domains import Domain
 from biglearn_lite._draws import first_weights
+from biglearn_lite._grids import have_grids, read_grid, record_grids, write_grids
 from biglearn_lite._prepare import Prepared, prepare
 from biglearn_lite._recipe_file import (
     GAMES,
@@ -36,7 +37,14 @@ from biglearn_lite.multimodal import ImageLabelModel, ImageLabelSizes, row_loss
 from biglearn_lite.tasks import Task, TaskSampler
 from biglearn_lite.training import fit
 
-__all__ = ["Recipe", "read_recipe", "recipe_names", "train"]
+__all__ = [
+    "Recipe",
+    "read_grid",
+    "read_recipe",
+    "recipe_names",
+    "record_grids",
+    "train",
+]
 
 MODELS = {
     "any-conditional": (AnyConditionalTransformer, matching_loss),
@@ -213,6 +221,8 @@ def train(
         examples=prepared.examples,
         cuda=prepared.batches.data.is_cuda,
     )
+    if have_grids(prepared, recipe.evaluate):
+        write_grids(folder, model, prepared)
     clear_work(work)
     return folder
 

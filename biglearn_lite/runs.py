@@ -140,6 +140,7 @@ class Run:
         provenance: recipe, profile, device, date, seconds, seed, versions, commit and
             the hash of the recipe.
         examples: (N, L, P) or (N, L) tokens of the kind that the model knows, or None.
+        folder: that it was read from.
     """
 
     model: Any
@@ -147,6 +148,7 @@ class Run:
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     examples: torch.Tensor | None = None
+    folder: Path | None = None
 
     def example_batch(self, n: int) -> torch.Tensor:
         """The first `n` example tokens of the record: (n, L, P) or (n, L).
@@ -381,7 +383,7 @@ def read_run(folder: str | Path) -> Run:
             f"The run '{recipe}/{profile}' is damaged ({' '.join(problem.split())}); "
             "restore it or train it again."
         ) from error
-    return Run(model, history, metrics, provenance, examples)
+    return Run(model, history, metrics, provenance, examples, folder)
 
 
 def _read_weights(path: Path) -> tuple[Any, torch.Tensor | None]:

@@ -43,6 +43,7 @@ BACK_ROOMS = {
     "_optimise": "training",
     "_checkpoint": "training",
     "_prepare": "recipe",
+    "_grids": "recipe",
     "_labelled": "recipe",
     "_later": "gan",
     "_recipe_file": "recipe",
@@ -100,6 +101,7 @@ BACK_ROOMS = {
     "_check_practice": "check",
     "_check_cooperation": "check",
     "_check_em": "check",
+    "_check_celeba": "check",
     "_check_gan": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
