@@ -17,7 +17,7 @@ from torch import Tensor
 
 from biglearn_lite._prepare import Prepared, prepare
 from biglearn_lite._recipe_file import EvaluatePart, read_recipe
-from biglearn_lite._report import spread_rows
+from biglearn_lite._report import device_of, spread_rows
 from biglearn_lite.files import write_atomically
 from biglearn_lite.likelihood import random_order
 from biglearn_lite.runs import read_run
@@ -56,7 +56,7 @@ def completion_grids(model: Any, prepared: Prepared) -> dict[str, Tensor]:
     domain = prepared.domain
     some = prepared.test[spread_rows(len(prepared.test), FACES)]
     tokens = domain.transform(some, torch.Generator().manual_seed(SEED))
-    home = next(model.parameters()).device
+    home = device_of(model)
     pictures = {}
     for name, source in grid_parts(domain.length, len(tokens)).items():
         hidden = torch.where(source[..., None], tokens, torch.nan)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from biglearn_lite import (  # noqa: F401 (they register)
+    _check_celeba,
     _check_cooperation,
     _check_em,
     _check_gan,

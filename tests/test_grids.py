@@ -98,7 +98,7 @@ def test_data_that_ship_need_no_grids(tmp_path):
         record_grids(folder)
 
 
-def test_what_is_hidden_is_not_read(judged, tmp_path):
+def test_what_is_hidden_is_not_read(photographs):
     recipe = read_recipe("celeba-gan", "cpu", SMALL)
     prepared = prepare(recipe.data, 0)
     seen = []
@@ -114,7 +114,7 @@ def test_what_is_hidden_is_not_read(judged, tmp_path):
     assert len(seen) == 5 * 4
     for x, task in seen:
         assert torch.equal(x.isnan().all(2), task.target)
-    real = patchify(torch.from_numpy(judged[[0]]).float() / 127.5 - 1, 4)[0]
+    real = patchify(torch.from_numpy(photographs[[0]]).float() / 127.5 - 1, 4)[0]
     x, task = seen[0]
     assert torch.allclose(x[0][task.source[0]], real[task.source[0]], atol=1e-5)
 
@@ -125,3 +125,12 @@ def test_recorded_grids_are_small():
         assert sum(sizes) <= 6 * 2**20, folder
         assert all(json.loads((folder / f"{n}.json").read_text()) is not None
                    for n in runs.RECORDS)  # fmt: skip
+
+
+def test_the_recorded_run_has_its_grids():
+    try:
+        run = runs.load_run("celeba-gan", "cpu")
+    except FileNotFoundError:
+        pytest.skip("celeba-gan has no record yet")
+    shapes = {name: read_grid(run.folder, name).shape for name in grid_parts(64, 1)}
+    assert set(shapes.values()) == {(36, 32, 32, 3)}
