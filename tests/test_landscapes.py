@@ -450,9 +450,9 @@ def test_sixty_two_maps_take_seconds(draw, direction):
     mu = torch.linspace(-2, 2, 100, dtype=torch.float64)
     seconds = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.process_time()  # of the processor: others may be busy
         draw(mu, direction)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 5
 
 
