@@ -24,6 +24,7 @@ PALETTE = [
     "#7F7F7F",
 ]
 DIGITS = 4
+NOT_THERE = (0.72, 0.82, 0.93)  # a tint that no image has
 INK = "#767676"  # contrast of about 4.5 on white and on JupyterLab's dark page
 _FAINT = "rgba(128,128,128,0.25)"
 

@@ -17,16 +17,14 @@ from torch import Tensor
 
 from biglearn_lite._prepare import Prepared, prepare
 from biglearn_lite._recipe_file import EvaluatePart, read_recipe
-from biglearn_lite._report import device_of, spread_rows
+from biglearn_lite._report import device_of, random_sources, spread_rows
 from biglearn_lite.files import write_atomically
-from biglearn_lite.likelihood import random_order
 from biglearn_lite.runs import read_run
 from biglearn_lite.sources import dataset_entry
 from biglearn_lite.tasks import Task
 
 FACES, COMPLETIONS = 6, 4  # rows of a picture, spread over the test images
 SEED = 1234  # of random patches and noise
-HIDDEN = (0.72, 0.82, 0.93)  # the tint of `figures.grid`
 NAME = "completions-{}.png"
 
 
@@ -45,9 +43,10 @@ def grid_parts(length: int, rows: int) -> dict[str, Tensor]:
     eyes = ((down - 0.5).abs() < 0.13) & ((right - 0.5).abs() < 0.26)
     fixed = {"left-half": right < 0.5, "upper-half": down < 0.5, "eyes": eyes}
     parts = {name: part.flatten().expand(rows, -1) for name, part in fixed.items()}
-    order = random_order(rows, length, torch.Generator().manual_seed(SEED))
     for name, share in {"few-patches": 0.1, "half-of-the-patches": 0.5}.items():
-        parts[name] = order < max(1, round(share * length))
+        # the same order for both: a half has the few, and more
+        generator = torch.Generator().manual_seed(SEED)
+        parts[name] = random_sources(rows, length, max(share, 1 / length), generator)
     return parts
 
 
@@ -75,7 +74,9 @@ def completion_grids(model: Any, prepared: Prepared) -> dict[str, Tensor]:
 
 def _side_by_side(images: Tensor) -> Tensor:
     """(R, K, C, H, W) in [0, 1], NaN where nothing is shown -> (R H, K W, 3) uint8."""
-    tint = torch.tensor(HIDDEN)[:, None, None]
+    from biglearn_lite._finish import NOT_THERE  # plotly, which no training needs
+
+    tint = torch.tensor(NOT_THERE)[:, None, None]
     shown = torch.where(images.isnan(), tint, images.clamp(0, 1))
     sheet = shown.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
     return (sheet * 255).round().to(torch.uint8)

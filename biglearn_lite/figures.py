@@ -19,7 +19,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from biglearn_lite._explore import explore
-from biglearn_lite._finish import INK, PALETTE, finish
+from biglearn_lite._finish import INK, NOT_THERE, PALETTE, finish
 from biglearn_lite._paint import Paint, paint
 
 if TYPE_CHECKING:
@@ -161,13 +161,12 @@ def grid(
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=110)
     fig.patch.set_alpha(0.0)
     fig.set_label(alt)
-    tint = np.array([0.72, 0.82, 0.93])
     for i, axis in enumerate(axes.flat):
         axis.axis("off")
         if i >= len(images):
             continue
         image = images[i] if images.ndim == 4 else np.repeat(images[i][..., None], 3, 2)
-        axis.imshow(np.where(np.isnan(image), tint, np.clip(image, 0, 1)))
+        axis.imshow(np.where(np.isnan(image), NOT_THERE, np.clip(image, 0, 1)))
         if titles is not None:
             axis.set_title(str(titles[i]), fontsize=8, color=INK)
     fig.tight_layout(pad=0.3)

@@ -1,7 +1,9 @@
 """Fixtures shared by all tests: a seeded generator, never a global seed."""
 
 import sys
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 
@@ -53,6 +55,46 @@ def biglearn(monkeypatch, capsys, tmp_path):
         return code, *capsys.readouterr()
 
     return call
+
+
+class Photographs(NamedTuple):
+    """What a file of CelebA holds: training images 0 to 89, test images from 90."""
+
+    images: np.ndarray
+    attributes: np.ndarray
+    names: tuple[str, ...]
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A file as `biglearn data prepare celeba --size 32` makes it, of noise."""
+    from biglearn_lite import _celeba_cache
+
+    folder = tmp_path / "cache" / "celeba"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    ids = np.concatenate([np.arange(1, 91), np.arange(182_638, 182_678)])
+    images = rng.integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
+    attributes = rng.random((130, 40)) < np.linspace(0.05, 0.95, 40)
+    names = tuple(f"Attribute_{n}" for n in range(40))
+    path = folder / "celeba32.safetensors"
+    _celeba_cache.write_cache(path, iter([images]), ids, attributes, names, 32)
+    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
+    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
+    return Photographs(images, attributes, names)
+
+
+@pytest.fixture
+def judged_photographs(photographs, tmp_path, monkeypatch):
+    """The same with judges of them, so that a run can be measured."""
+    from biglearn_lite import runs
+    from biglearn_lite.recipe import read_recipe, train
+
+    smoke = {"steps": 1, "guess_steps": 1, "batch": 4, "filters": 2, "features": 4}
+    changes = {f"judge.{name}": value for name, value in smoke.items()}
+    train(read_recipe("celeba-judge", "cpu", changes), root=tmp_path / "judges")
+    monkeypatch.setattr(runs, "run_folders", lambda: [tmp_path / "judges"])
+    return photographs
 
 
 @pytest.fixture

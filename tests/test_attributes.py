@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from biglearn_lite import _celeba_cache, evaluation, faces, runs
+from biglearn_lite import evaluation, faces, runs
 from biglearn_lite._images import mirror_half
 from biglearn_lite._judge_training import (
     JudgePart,
@@ -555,32 +555,14 @@ def test_the_judge_of_photographs_needs_none_at_smoke(few_faces, tmp_path, monke
         train(read_recipe("celeba-judge", "cpu"), root=tmp_path)
 
 
-FORTY = tuple(f"Attribute_{n}" for n in range(40))
-
-
-@pytest.fixture
-def photographs(tmp_path, monkeypatch):
-    """A file as `biglearn data prepare celeba --size 32` makes it, of noise."""
-    folder = tmp_path / "cache" / "celeba"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    ids = np.concatenate([np.arange(1, 91), np.arange(182_638, 182_678)])
-    images = rng.integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
-    attributes = rng.random((130, 40)) < np.linspace(0.05, 0.95, 40)
-    path = folder / "celeba32.safetensors"
-    _celeba_cache.write_cache(path, iter([images]), ids, attributes, FORTY, 32)
-    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
-    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
-    return attributes
-
-
 def test_a_judge_of_photographs(photographs, tmp_path):
     smoke = {"steps": 5, "guess_steps": 5, "batch": 16, "filters": 2, "features": 8}
     changes = {f"judge.{name}": value for name, value in smoke.items()}
     found = read_run(train(read_recipe("celeba-judge", "cpu", changes), root=tmp_path))
-    assert found.model.config.attributes == FORTY
-    usual = photographs[:90].mean(0) > 0.5
-    wanted = (photographs[90:] == usual).mean()
+    assert found.model.config.attributes == photographs.names
+    labels = photographs.attributes
+    usual = labels[:90].mean(0) > 0.5
+    wanted = (labels[90:] == usual).mean()
     assert found.metrics["accuracy, usual value"] == pytest.approx(wanted, rel=1e-6)
     assert found.metrics["rows"] == 40
     assert found.examples is None
@@ -759,14 +741,12 @@ def test_the_law_is_that_of_drawn_faces_and_all_their_attributes(
     assert list(facts["joint"]["attribute shares"]) == ["Male"]
 
 
-def test_photographs_have_no_law(photographs, written, tmp_path, monkeypatch):
-    smoke = {"steps": 1, "guess_steps": 1, "batch": 4, "filters": 2, "features": 4}
-    changes = {f"judge.{name}": value for name, value in smoke.items()}
-    train(read_recipe("celeba-judge", "cpu", changes), root=tmp_path / "judges")
-    monkeypatch.setattr(runs, "run_folders", lambda: [tmp_path / "judges"])
+def test_photographs_have_no_law(judged_photographs, written, tmp_path):
     with pytest.raises(ValueError, match=r"about drawn faces, .* 'celeba32'"):
         train_model(written(('"faces32"', '"celeba32"')), 0)
     recipe = written(('"faces32"', '"celeba32"'), ('"faces"', '"images"'))
     found = read_run(train(recipe, root=tmp_path / "runs"))
-    assert list(found.metrics["joint"]["attribute shares"]) == sorted(FORTY)
+    assert list(found.metrics["joint"]["attribute shares"]) == sorted(
+        judged_photographs.names
+    )
     assert found.examples is None

@@ -2,36 +2,18 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
-from biglearn_lite import _celeba_cache, patchify, runs
+from biglearn_lite import patchify, runs
 from biglearn_lite._grids import completion_grids, grid_parts, have_grids
 from biglearn_lite._prepare import prepare
 from biglearn_lite.recipe import read_grid, read_recipe, record_grids, train
 from biglearn_lite.runs import read_run
 
-FORTY = tuple(f"Attribute_{n}" for n in range(40))
 SMALL = {"model.width": 8, "model.depth": 1, "training.steps": 2, "training.batch": 4,
     "training.log": 1, "training.compile": False, "training.half": False,
     "evaluate.rows": 40, "evaluate.samples": 40, "evaluate.every": 0}  # fmt: skip
-
-
-@pytest.fixture
-def photographs(tmp_path, monkeypatch):
-    """A file as `biglearn data prepare celeba --size 32` makes it, of noise."""
-    folder = tmp_path / "cache" / "celeba"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    ids = np.concatenate([np.arange(1, 91), np.arange(182_638, 182_678)])
-    images = rng.integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
-    attributes = rng.random((130, 40)) < np.linspace(0.05, 0.95, 40)
-    path = folder / "celeba32.safetensors"
-    _celeba_cache.write_cache(path, iter([images]), ids, attributes, FORTY, 32)
-    monkeypatch.delenv("BIGLEARN_DATA", raising=False)
-    monkeypatch.setenv("BIGLEARN_CACHE", str(tmp_path / "cache"))
-    return images[90:]
 
 
 def test_parts_are_what_they_are_called():
@@ -49,17 +31,7 @@ def test_parts_are_what_they_are_called():
         grid_parts(63, 1)
 
 
-@pytest.fixture
-def judged(photographs, tmp_path, monkeypatch):
-    """Judges of these photographs, so that a run of them can be measured."""
-    smoke = {"steps": 1, "guess_steps": 1, "batch": 4, "filters": 2, "features": 4}
-    changes = {f"judge.{name}": value for name, value in smoke.items()}
-    train(read_recipe("celeba-judge", "cpu", changes), root=tmp_path / "judges")
-    monkeypatch.setattr(runs, "run_folders", lambda: [tmp_path / "judges"])
-    return photographs
-
-
-def test_training_records_grids(judged, tmp_path):
+def test_training_records_grids(judged_photographs, tmp_path):
     folder = train(read_recipe("celeba-gan", "cpu", SMALL), root=tmp_path / "runs")
     run = read_run(folder)
     assert run.folder == folder
@@ -67,7 +39,8 @@ def test_training_records_grids(judged, tmp_path):
     names = sorted(path.name for path in folder.glob("*.png"))
     assert names == sorted(f"completions-{n}.png" for n in grid_parts(64, 1))
     images = read_grid(folder, "left-half").view(6, 6, 32, 32, 3)
-    real = torch.from_numpy(judged[[0, 8, 16, 23, 31, 39]]).permute(0, 2, 3, 1) / 255
+    test = judged_photographs.images[90:]
+    real = torch.from_numpy(test[[0, 8, 16, 23, 31, 39]]).permute(0, 2, 3, 1) / 255
     assert (images[:, 0] - real).abs().max() < 0.005
     assert (images[:, 1:, :, :16] - real[:, None, :, :16]).abs().max() < 0.005
     tint = torch.tensor([0.72, 0.82, 0.93])
@@ -114,7 +87,9 @@ def test_what_is_hidden_is_not_read(photographs):
     assert len(seen) == 5 * 4
     for x, task in seen:
         assert torch.equal(x.isnan().all(2), task.target)
-    real = patchify(torch.from_numpy(photographs[[0]]).float() / 127.5 - 1, 4)[0]
+    real = patchify(torch.from_numpy(photographs.images[[90]]).float() / 127.5 - 1, 4)[
+        0
+    ]
     x, task = seen[0]
     assert torch.allclose(x[0][task.source[0]], real[task.source[0]], atol=1e-5)
 
