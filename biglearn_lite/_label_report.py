@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from biglearn_lite._agreement import agreement, calibration_error, log_loss
+from biglearn_lite._readings import read
 from biglearn_lite._report import (
     SEED,
     TRAIN,
@@ -28,7 +29,6 @@ from biglearn_lite._report import (
     spread_rows,
     written,
 )
-from biglearn_lite._scenes import scores
 from biglearn_lite.multimodal import ImageLabelModel
 from biglearn_lite.tasks import Task
 
@@ -93,7 +93,9 @@ def label_report(
         labels: (N, M) whole numbers.
         rows: test rows at most, spread over all of them; whole images are classified
             whatever their number.
-        samples: images that are generated from labels, and jointly with them.
+        samples: images that are generated from labels, and jointly with them; `"class
+            accuracy"` is the share of labels that a judge reads as they were asked
+            for, of each class, or of each attribute.
         draws: of each floor, and of distances at most.
 
     Returns:
@@ -171,8 +173,8 @@ def _when_seen(
     facts["visible"] = patches.double().mean().item()
     if asked.judges is None:
         return facts
-    said = guessed(asked.judges, test, patches)
-    facts["accuracy of the judge"] = agreement(labels[:, 0], said.argmax(1))
+    said = guessed(asked.judges, test, patches).argmax(-1).view_as(labels)
+    facts["accuracy of the judge"] = agreement(labels, said)
     return facts
 
 
@@ -209,21 +211,33 @@ def _generation(
 ) -> dict[str, Any]:
     """Images from the labels of test rows, `x ~ p(x | y)`, as often as needed."""
     times = -(-max(samples, len(x)) // len(x))
-    given, wanted = x.repeat(times, 1, 1), labels[:, 0].repeat(times)
+    given, wanted = x.repeat(times, 1, 1), labels.repeat(times, 1)
     label = is_label(asked.model).expand(len(given), -1)
     made = asked.ask_tokens(given, Task.conditional(label))
-    shown = scores(made, asked.judges.look).argmax(1)
-    real = scores(asked.restore(x), asked.judges.look).argmax(1)
-    classes = range(asked.model.config.classes)
+    shown, real = (_shown(images, asked) for images in (made, asked.restore(x)))
     return {
         "samples": len(made),
         "class accuracy": agreement(wanted, shown),
-        "class accuracy, real": agreement(labels[:, 0], real),
-        "class accuracy of each": [
-            (shown[wanted == each] == each).double().mean().item() for each in classes
-        ],
+        "class accuracy, real": agreement(labels, real),
+        "class accuracy of each": _of_each(asked.model, wanted, shown),
+        "all labels": (wanted == shown).all(1).double().mean().item(),
+        "all labels, real": (labels == real).all(1).double().mean().item(),
         **written(space.compare(made)),
     }
+
+
+def _shown(images: Tensor, asked: Asked) -> Tensor:
+    """The labels (N, M) that a judge reads from whole images."""
+    return read(images.clamp(0, 1), asked.judges).view(len(images), -1)
+
+
+def _of_each(model: ImageLabelModel, wanted: Tensor, shown: Tensor) -> list[float]:
+    """How often images show what was wanted: of each class, or of each attribute."""
+    right = (wanted == shown).double()  # (N, M)
+    if model.config.attributes:
+        return right.mean(0).tolist()
+    classes = range(model.config.classes)
+    return [right[wanted == each].mean().item() for each in classes]
 
 
 def _joint(asked: Asked, space: Features, x: Tensor, samples: int) -> dict[str, Any]:
@@ -232,12 +246,14 @@ def _joint(asked: Asked, space: Features, x: Tensor, samples: int) -> dict[str, 
     blank = torch.full((samples, *x.shape[1:]), torch.nan)
     drawn = asked.draw(blank, Task.joint(samples, asked.model.length))
     made = asked.restore(drawn).clamp(0, 1)
-    labels = asked.model.split(drawn)[1]
-    shown = scores(made, asked.judges.look).argmax(1)
-    shares = labels.bincount(minlength=asked.model.config.classes).double() / samples
+    labels = asked.model.split(drawn)[1].view(samples, -1)  # (N, M)
+    classes = asked.model.config.classes
+    shares = labels[:, 0].bincount(minlength=classes).double() / samples
+    if asked.model.config.attributes:
+        shares = labels.double().mean(0)
     return {
         "samples": samples,
-        "class accuracy": agreement(labels, shown),
+        "class accuracy": agreement(labels, _shown(made, asked)),
         "label shares": shares.tolist(),
         "smallest label": shares.min().item(),
         "largest label": shares.max().item(),

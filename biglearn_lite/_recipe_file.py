@@ -21,7 +21,7 @@ from biglearn_lite.experiments import EXPERIMENTS, DescentPart
 from biglearn_lite.gan import Adversarial
 from biglearn_lite.training import Settings
 
-LATER = ("flip", "labels", "labelled", "labelled_share", "shift")
+LATER = ("flip", "labels", "labelled", "labelled_share", "shift", "novel")
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +92,7 @@ class ModelPart:
     noise: int = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluatePart:
     """What is measured at the end: see `evaluation.MEASURES`.
 
@@ -102,12 +102,17 @@ class EvaluatePart:
         samples: joint samples of an image model; class shares need 5,000.
         every: steps between two looks at joint samples during training, which go
             into the history; a multiple of `training.log`. 0: none.
+        novel: other images of the same shape, to be told from those of `data.name`.
     """
 
     measure: str = "none"
     rows: int = 360
     samples: int = 5120
     every: int = 0
+    novel: str = ""
+
+    def __repr__(self) -> str:
+        return said_where_set(self, LATER)
 
 
 @dataclass(frozen=True)

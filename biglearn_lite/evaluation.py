@@ -11,12 +11,19 @@ from torch import Tensor, nn
 from biglearn_lite import questions
 from biglearn_lite._face_report import check_face_judges
 from biglearn_lite._images import bits_per_dimension
-from biglearn_lite._label_report import Unlabelled, label_report
+from biglearn_lite._judged import (
+    SEED,
+    judges_of,
+    label_judges,
+    of_images,
+    real_images,
+    ways,
+)
+from biglearn_lite._label_report import label_report
 from biglearn_lite._labelled import label_numbers
+from biglearn_lite._novelty import novelty
 from biglearn_lite._prepare import Prepared
-from biglearn_lite._readings import columns
 from biglearn_lite._report import (
-    TRAIN,
     Asked,
     Features,
     check_length,
@@ -24,11 +31,9 @@ from biglearn_lite._report import (
     spread_rows,
 )
 from biglearn_lite._sums import Law
-from biglearn_lite.data import FACE_SIZES
+from biglearn_lite.data import FACE_SIZES, load
 from biglearn_lite.likelihood import CausalTransformer, random_order
-from biglearn_lite.metrics import Judges, acceptance, face_report, image_report
-from biglearn_lite.runs import Run, load_run
-from biglearn_lite.sources import dataset_entry
+from biglearn_lite.metrics import acceptance, face_report, image_report
 from biglearn_lite.tasks import Task, TaskSampler, masked_autoencoder
 
 if TYPE_CHECKING:
@@ -37,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["MEASURES", "bits_in_order", "looks", "measure", "nats_a_target"]
 
 SEEN = ("accepted", "ratio")  # of joint samples, by a watcher
-SEED = 1234  # of tasks, orders and noise, so that all models are asked the same
 
 
 def measure(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str, Any]:
@@ -175,14 +179,14 @@ def images(model: nn.Module, prepared: Prepared, part: EvaluatePart) -> dict[str
 
     Of an image-label model it is that of its images, with labels absent.
     """
-    record = _judges(prepared)
+    record = judges_of(prepared)
     facts = {"judges": record.provenance["recipe_sha256"]}
     return facts | image_report(
-        _of_images(model, prepared),
+        of_images(model, prepared),
         record.model,
-        *_real(prepared, record.model),
+        *real_images(prepared, record.model),
         torch.Generator().manual_seed(SEED),
-        **_ways(prepared),
+        **ways(prepared),
         samples=part.samples,
         rows=part.rows,
     )
@@ -192,15 +196,15 @@ def drawn_faces(
     model: nn.Module, prepared: Prepared, part: EvaluatePart
 ) -> dict[str, Any]:
     """The same of drawn faces, and under `"law"` what `metrics.face_report` says."""
-    judges = _judges(prepared).model
-    _, test, attributes = _real(prepared, judges)
+    judges = judges_of(prepared).model
+    _, test, attributes = real_images(prepared, judges)
     law = face_report(
-        _of_images(model, prepared),
+        of_images(model, prepared),
         judges,
         test,
         attributes,
         torch.Generator().manual_seed(SEED),
-        **_ways(prepared),
+        **ways(prepared),
         samples=part.samples,
         rows=part.rows,
     )
@@ -212,54 +216,57 @@ def image_labels(
 ) -> dict[str, Any]:
     """The report on an image-label model, see `label_report`.
 
-    What it generates is read by recorded judges, if the label is a class.
+    What it generates is read by recorded judges, if they read all its labels; and
+    images of `part.novel`, if there are some, are told from those of its own kind.
     """
-    layout = prepared.domain.layout
-    train, test, labels = _real(prepared)
+    train, test, labels = real_images(prepared)
     numbers, noise = label_numbers(labels), torch.Generator().manual_seed(SEED)
     x = prepared.domain.transform(prepared.test, noise, numbers)
-    judged = layout.labels == 1
-    record = _judges(prepared) if judged else None
+    record = label_judges(prepared)
     asked = Asked(
         model,
-        record.model.eval() if judged else None,
-        **_ways(prepared, labels=True),
+        record.model.eval() if record else None,
+        **ways(prepared, labels=True),
         generator=torch.Generator().manual_seed(SEED),
         chunk=512,
     )
-    facts = {"judges": record.provenance["recipe_sha256"]} if judged else {}
-    return facts | label_report(asked, train, test, x, numbers, part.rows, part.samples)
+    facts = {"judges": record.provenance["recipe_sha256"]} if record else {}
+    facts |= label_report(asked, train, test, x, numbers, part.rows, part.samples)
+    if part.novel:
+        facts["novelty"] = told_apart(model, prepared, part)
+    return facts
 
 
-def patches(prepared: Prepared, tokens: Tensor) -> Tensor:
-    """Of tokens, those of the image alone: (B, N, D)."""
-    layout = prepared.domain.layout
-    return tokens if layout is None else layout.split(tokens)[0]
+def told_apart(
+    model: nn.Module, prepared: Prepared, part: EvaluatePart
+) -> dict[str, Any]:
+    """What an image-label model says of test images of the data `part.novel`.
+
+    Up to `rows` each of training images, of test images and of the others; no label is
+    read, and the noise is always the same. See `metrics.novelty`.
+    """
+    sets = prepared.train, prepared.test, _novel(prepared, part)
+    train, known, other = (
+        prepared.domain.transform(
+            images[spread_rows(len(images), part.rows)],
+            torch.Generator().manual_seed(SEED),
+        )
+        for images in sets
+    )
+    facts = novelty(model, train, known, other, prepared.domain.levels)
+    return {"of": part.novel, **facts}
 
 
-def _judges(prepared: Prepared) -> Run:
-    """The record of a dataset's judges; `mnist5k` is judged as `mnist`."""
-    if prepared.labels is None:
-        raise ValueError("Only images can be judged: data.name is a set of images.")
-    name = prepared.name.removesuffix("5k").removesuffix("32")
-    return load_run(f"{name}-judge")
-
-
-def _of_images(model: nn.Module, prepared: Prepared) -> Any:
-    """A model of images alone: of an image-label model, with its labels absent."""
-    return model if prepared.domain.layout is None else Unlabelled(model)
-
-
-def _ways(
-    prepared: Prepared, labels: bool = False
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    """From images in [0, 1] to tokens, of the image alone or of all, and back."""
-    return {
-        "tokens": lambda x: (
-            _tokens(prepared, x) if labels else patches(prepared, _tokens(prepared, x))
-        ),
-        "restore": lambda tokens: _grey(prepared, tokens),
-    }
+def _novel(prepared: Prepared, part: EvaluatePart) -> Tensor:
+    """Images of another kind, which have the shape of those that were learned."""
+    other = getattr(load(part.novel, "test"), "images", torch.empty(0))
+    shape = tuple(prepared.test.shape[1:])
+    if other.shape[1:] != shape:
+        raise ValueError(
+            f"evaluate.novel names images of {shape}, as those of {prepared.name!r} "
+            f"are, and {part.novel!r} has {tuple(other.shape[1:])}."
+        )
+    return other
 
 
 def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
@@ -275,10 +282,21 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
     layout, asked = prepared.domain.layout, part.measure == "image-label"
     if asked and layout is None:
         raise ValueError("evaluate.measure 'image-label' needs data.labels = true.")
+    if part.measure == "novelty" and not part.novel:
+        raise ValueError(
+            "evaluate.measure 'novelty' needs evaluate.novel: other images."
+        )
+    if part.novel and (layout is None or layout.labels > 1):
+        raise ValueError(
+            "evaluate.novel is asked of a model of images with a class: it needs "
+            "data.labels = true, and data of which each image has one label."
+        )
+    if part.novel:
+        _novel(prepared, part)
     judged = part.measure in JUDGED or part.every
-    if not judged and not (asked and layout.labels == 1):
+    if not judged and not (asked and label_judges(prepared)):
         return
-    judges = _judges(prepared).model
+    judges = judges_of(prepared).model
     kind = prepared.domain.name
     if kind not in ("scaled", "patches"):
         what = "symbols" if prepared.domain.symbols else kind
@@ -301,38 +319,6 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
         check_face_judges(judges)
 
 
-def _real(
-    prepared: Prepared, judges: Judges | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Training and test images in [0, 1], and labels or attributes of the latter.
-
-    Of attributes, those that the judges read; without judges, all.
-    """
-    top = dataset_entry(prepared.name).levels - 1
-    data = prepared.batches.data if prepared.train is None else prepared.train
-    # only those that are looked at: of photographs, all are half a gigabyte
-    train = data[spread_rows(len(data), TRAIN).to(data.device)].cpu().float() / top
-    labels = prepared.labels
-    if judges is not None and (wanted := judges.config.attributes):
-        labels = labels[:, columns(prepared.names, wanted)]
-    return train, prepared.test.float() / top, labels
-
-
-def _tokens(prepared: Prepared, x: Tensor) -> Tensor:
-    """Tokens of images in [0, 1]; the domain's noise is always the same."""
-    top = dataset_entry(prepared.name).levels - 1
-    grey = (x * top).round().to(torch.uint8)
-    return prepared.domain.transform(grey, torch.Generator().manual_seed(SEED))
-
-
-def _grey(prepared: Prepared, tokens: Tensor) -> Tensor:
-    """Images in [0, 1]. Noise that filled the steps between grey levels goes again."""
-    made, steps = prepared.domain.restore(tokens), prepared.domain.levels
-    if steps == 1:
-        return made
-    return (made * steps).floor().clamp(0, steps - 1) / (steps - 1)
-
-
 def watcher(
     prepared: Prepared, part: EvaluatePart
 ) -> Callable[[int, nn.Module], dict[str, float]] | None:
@@ -353,8 +339,8 @@ class _Look:
     """Joint samples at a glance: how many are accepted, how far away they are."""
 
     def __init__(self, prepared: Prepared, part: EvaluatePart) -> None:
-        self.prepared, self.judges = prepared, _judges(prepared).model
-        train, test, _ = _real(prepared, self.judges)
+        self.prepared, self.judges = prepared, judges_of(prepared).model
+        train, test, _ = real_images(prepared, self.judges)
         # the rows of the report, so that the last look is an estimate of its numbers
         test = test[spread_rows(len(test), part.rows)]
         self.rows = len(test)
@@ -371,7 +357,7 @@ class _Look:
         asked = Asked(
             model,
             self.judges,
-            **_ways(self.prepared, labels=True),
+            **ways(self.prepared, labels=True),
             generator=torch.Generator().manual_seed(SEED),
             chunk=512,
         )
@@ -392,5 +378,6 @@ MEASURES: dict[str, Measure] = {
     "images": images,
     "faces": drawn_faces,
     "image-label": image_labels,
+    "novelty": told_apart,
 }
 JUDGED = ("images", "faces")

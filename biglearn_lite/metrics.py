@@ -37,6 +37,7 @@ from biglearn_lite._label_report import (
     label_report,
     top_sources,
 )
+from biglearn_lite._novelty import auroc, novelty
 from biglearn_lite._report import image_report, random_sources, unit_images
 from biglearn_lite._sampled_law import (
     Reliability,
@@ -65,6 +66,7 @@ __all__ = [
     "acceptance",
     "agreement",
     "attribute_shares",
+    "auroc",
     "bayes_accuracy",
     "block_sources",
     "calibration_error",
@@ -80,6 +82,7 @@ __all__ = [
     "label_report",
     "log_loss",
     "marginal_distance",
+    "novelty",
     "pair_distances",
     "perfect_agreement",
     "pooled_kl",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from biglearn_lite import cli, data, evaluation, tasks
+from biglearn_lite import _judged, cli, data, evaluation, tasks
 from biglearn_lite._domains import image_domain
 from biglearn_lite._images import dequantize, mirror_half, shift
 from biglearn_lite._labelled import choose_labelled
@@ -577,7 +577,7 @@ def test_of_an_unlabelled_row_only_the_image_is_left():
     assert 10 < observed[:, 16].sum() < 60  # as it comes
     prepared = prepare(labels_part(labelled=100, missing="complete"), 5)
     kept = prepared.batches
-    real = evaluation._real(prepared)[0]  # what is generated is compared with all
+    real = _judged.real_images(prepared)[0]  # what is generated is compared with all
     assert torch.equal(real, whole.images.float() / 16)
     assert torch.equal(kept.data, whole.images[known])
     assert kept.observed is None
@@ -707,7 +707,7 @@ def test_noise_between_grey_levels_goes_again(steps):
     domain = image_domain("patches" if steps > 1 else "scaled", (1, 8, 8), 17)
     assert domain.levels == steps
     prepared = Prepared(domain, Batches(images), images, None, None)
-    grey = evaluation._grey(prepared, domain.transform(images, None))
+    grey = _judged.grey(prepared, domain.transform(images, None))
     torch.testing.assert_close(grey, images / 16)
 
 

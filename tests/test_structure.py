@@ -84,6 +84,8 @@ BACK_ROOMS = {
     "_sampled_law": "metrics",
     "_judge_measures": "metrics",
     "_label_report": "metrics",
+    "_novelty": "metrics",
+    "_judged": "evaluation",
     "_judge_training": "experiments",
     "_clouds": "experiments",
     "_em_checks": "em",
