@@ -9,6 +9,7 @@ from biglearn_lite import (  # noqa: F401 (they register)
     _check_celeba,
     _check_cooperation,
     _check_em,
+    _check_faces,
     _check_gan,
     _check_model,
     _check_practice,

@@ -8,6 +8,7 @@ import torch
 from answers_celeba import ANSWERS as CELEBA
 from answers_cooperation import ANSWERS as COOPERATION
 from answers_em import ANSWERS as EM
+from answers_faces import ANSWERS as FACES
 from answers_gan import ANSWERS as GAN
 from answers_model import ANSWERS as MODEL
 from answers_practice import ANSWERS as PRACTICE
@@ -137,7 +138,7 @@ ANSWERS = {
     "local-optima/valley": ([1, 1.0], [1.9, 0, 2, True, "1"]),
     "local-optima/clouds": ([math.log(3)], [math.log(2), 1.1, "1.0986"]),
 }
-ANSWERS |= MODEL | PRACTICE | CELEBA | COOPERATION | EM | GAN
+ANSWERS |= MODEL | PRACTICE | CELEBA | COOPERATION | EM | FACES | GAN
 
 
 def test_every_exercise_has_answers_here():

@@ -103,6 +103,7 @@ BACK_ROOMS = {
     "_check_practice": "check",
     "_check_cooperation": "check",
     "_check_em": "check",
+    "_check_faces": "check",
     "_check_celeba": "check",
     "_check_gan": "check",
 }
