@@ -34,14 +34,19 @@ def judges_of(prepared: Prepared) -> Run:
 def label_judges(prepared: Prepared) -> Run | None:
     """The judges of what an image-label model generates, if they read all its labels.
 
-    Attributes are read in the order in which the model has them; photographs have more
-    of them than their judges can read, and then there is None.
+    Attributes are read in the order in which the model has them. Photographs have more
+    of them than their judges can read, and then there is None; nor need there be judges
+    of attributes, since all that is said of labels can be measured without.
     """
-    if prepared.domain.layout is None:
+    layout = prepared.domain.layout
+    if layout is None or (layout.labels > 1 and prepared.name not in FACE_SIZES):
         return None
-    if prepared.domain.layout.labels > 1 and prepared.name not in FACE_SIZES:
+    try:
+        return judges_of(prepared)
+    except FileNotFoundError:
+        if layout.labels == 1:
+            raise
         return None
-    return judges_of(prepared)
 
 
 def real_images(
