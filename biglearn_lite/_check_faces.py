@@ -60,9 +60,8 @@ def _noise(answer: Callable[[Any, int], float]) -> str | None:
         if near(got, right * rows, 1e-6 * right * rows):
             return "the gap is one of means over the rows, not of sums"
         mean = float(p.mean())
-        if near(float(got) / right, math.sqrt(mean * (1 - mean) * rows) / (
-            sigma * rows * math.sqrt(draws)
-        ), 1e-6):  # fmt: skip
+        alike = math.sqrt(2 / math.pi * mean * (1 - mean) / (rows * draws))
+        if near(got, alike, 1e-6 * alike):
             return "each row has its own variance; the mean chance has a larger one"
         return "add up the variances p (1 - p) / K of the rows: what has their mean?"
     return None
@@ -75,7 +74,7 @@ def _colours(answer: Callable[[Any], float]) -> str | None:
     for chances in ((0.3, 0.2), (0.2, 0.3, 0.1), (0.25, 0.1, 0.15, 0.4)):
         p = torch.tensor(chances, dtype=torch.float64)
         none = float((1 - p).prod())
-        exactly_one = float(((1 - p).prod() * p / (1 - p)).sum())
+        exactly_one = float((none * p / (1 - p)).sum())
         got = answer(p)
         if near(got, 1 - none - exactly_one, 1e-9):
             continue

@@ -39,7 +39,7 @@ def label_judges(prepared: Prepared) -> Run | None:
     of attributes, since all that is said of labels can be measured without.
     """
     layout = prepared.domain.layout
-    if layout is None or (layout.labels > 1 and prepared.name not in FACE_SIZES):
+    if layout.labels > 1 and prepared.name not in FACE_SIZES:
         return None
     try:
         return judges_of(prepared)
@@ -87,7 +87,7 @@ def ways(
     }
 
 
-def tokens_of(prepared: Prepared, x: Tensor, labels: bool = True) -> Tensor:
+def tokens_of(prepared: Prepared, x: Tensor, labels: bool) -> Tensor:
     """Tokens of images in [0, 1]; the domain's noise is always the same."""
     top = dataset_entry(prepared.name).levels - 1
     whole = (x * top).round().to(torch.uint8)

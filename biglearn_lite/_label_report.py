@@ -132,6 +132,17 @@ def laws(model: ImageLabelModel, x: Tensor, source: Tensor) -> Tensor:
     return torch.cat(said).double()
 
 
+def log_probs(model: ImageLabelModel, x: Tensor, task: Task) -> Tensor:
+    """`log p(x_T | x_S)` of rows (N, L, P), one task for all: (N,) float64 nats."""
+    home = device_of(model)
+    with torch.no_grad():
+        said = [
+            model.log_prob(rows.to(home), task.expand(len(rows)).to(home)).cpu()
+            for rows in x.split(CHUNK)
+        ]
+    return torch.cat(said).double()
+
+
 def said_of(laws: Tensor, labels: Tensor) -> dict[str, float]:
     """How good label laws (N, M, most) are for labels (N, M), all labels alike."""
     flat, true = laws.flatten(0, 1), labels.flatten()
@@ -228,7 +239,7 @@ def _generation(
 
 def _shown(images: Tensor, asked: Asked) -> Tensor:
     """The labels (N, M) that a judge reads from whole images."""
-    return read(images.clamp(0, 1), asked.judges).view(len(images), -1)
+    return read(images, asked.judges).view(len(images), -1)
 
 
 def _of_each(model: ImageLabelModel, wanted: Tensor, shown: Tensor) -> list[float]:
@@ -247,10 +258,7 @@ def _joint(asked: Asked, space: Features, x: Tensor, samples: int) -> dict[str, 
     drawn = asked.draw(blank, Task.joint(samples, asked.model.length))
     made = asked.restore(drawn).clamp(0, 1)
     labels = asked.model.split(drawn)[1].view(samples, -1)  # (N, M)
-    classes = asked.model.config.classes
-    shares = labels[:, 0].bincount(minlength=classes).double() / samples
-    if asked.model.config.attributes:
-        shares = labels.double().mean(0)
+    shares = _label_shares(asked.model, labels)
     return {
         "samples": samples,
         "class accuracy": agreement(labels, _shown(made, asked)),
@@ -259,6 +267,14 @@ def _joint(asked: Asked, space: Features, x: Tensor, samples: int) -> dict[str, 
         "largest label": shares.max().item(),
         **written(space.compare(made)),
     }
+
+
+def _label_shares(model: ImageLabelModel, labels: Tensor) -> Tensor:
+    """How often labels (N, M) name each class, or have each attribute."""
+    if model.config.attributes:
+        return labels.double().mean(0)
+    named = labels[:, 0].bincount(minlength=model.config.classes)
+    return named.double() / len(labels)
 
 
 # ------------------------------------------------------------------ as one law
@@ -279,14 +295,7 @@ def consistency(model: ImageLabelModel, x: Tensor) -> dict[str, float]:
         "x given y": Task(label, ~label),
         "y": Task(nothing, label),
     }
-    home = device_of(model)
-    with torch.no_grad():
-        said = {
-            name: model.log_prob(x.to(home), task.expand(len(x)).to(home))
-            .cpu()
-            .double()
-            for name, task in questions.items()
-        }
+    said = {name: log_probs(model, x, task) for name, task in questions.items()}
     gap = said["y given x"] + said["x"] - said["x given y"] - said["y"]
     pixels = model.config.image * model.config.pixels
     facts = {"mean": gap.mean().item(), "spread": gap.std(correction=0).item()}

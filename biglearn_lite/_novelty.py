@@ -2,7 +2,7 @@
 
 Three scores, each of which should be higher for images of the known kind:
 
-    confidence    max_y log p(y | x), which every classifier has
+    confidence    max_y p(y | x), which every classifier has
     likelihood    log p(x), the label absent; of a model that has it
     typical       -|log p(x) - m|, with m the mean of log p over training images
 
@@ -16,12 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from biglearn_lite._images import bits_per_dimension
-from biglearn_lite._label_report import CHUNK, is_label, laws
-from biglearn_lite._report import device_of
+from biglearn_lite._label_report import is_label, laws, log_probs
 from biglearn_lite.multimodal import ImageLabelModel
 from biglearn_lite.tasks import Task
 
@@ -46,22 +44,23 @@ def novelty(
         The `auroc` of each score by its name, and the quantiles of both kinds:
         probabilities for the confidence, bits a pixel for the likelihood.
     """
-    sure = {name: confidence(model, x) for name, x in _both(known, other).items()}
+    sets = {"known": known, "other": other}
+    sure = {name: confidence(model, x) for name, x in sets.items()}
     facts: dict[str, object] = {
         "rows": [len(known), len(other)],
-        "confidence": auroc(sure["known"], sure["other"]),
+        "confidence": auroc(**sure),
         "confidence quantiles": _quantiles(sure),
     }
     if model.config.matching != "likelihood":
         return facts
-    said = {name: image_log_prob(model, x) for name, x in _both(known, other).items()}
+    said = {name: image_log_prob(model, x) for name, x in sets.items()}
     usual = image_log_prob(model, train).mean()
     near = {name: -(value - usual).abs() for name, value in said.items()}
     pixels = model.config.image * model.config.pixels
     bits = {n: bits_per_dimension(v, pixels, levels) for n, v in said.items()}
     return facts | {
-        "likelihood": auroc(said["known"], said["other"]),
-        "typical": auroc(near["known"], near["other"]),
+        "likelihood": auroc(**said),
+        "typical": auroc(**near),
         "bits a pixel, train": bits_per_dimension(usual, pixels, levels).item(),
         "bits a pixel, quantiles": _quantiles(bits),
     }
@@ -74,6 +73,8 @@ def auroc(known: Tensor, other: Tensor) -> float:
     1 tells all apart, 0.5 is to toss a coin, and below it the score points the wrong
     way.
     """
+    from sklearn.metrics import roc_auc_score  # slow to import, rarely needed
+
     kinds = torch.cat([torch.ones(len(known)), torch.zeros(len(other))])
     scores = torch.cat([known, other]).double()
     return float(roc_auc_score(kinds.numpy(), scores.numpy()))
@@ -87,17 +88,7 @@ def confidence(model: ImageLabelModel, x: Tensor) -> Tensor:
 
 def image_log_prob(model: ImageLabelModel, x: Tensor) -> Tensor:
     """`log p(x)` of images, their labels absent: (N,) nats, float64."""
-    home, task = device_of(model), Task.marginal(~is_label(model)[None])
-    with torch.no_grad():
-        said = [
-            model.log_prob(rows.to(home), task.expand(len(rows)).to(home)).cpu()
-            for rows in x.split(CHUNK)
-        ]
-    return torch.cat(said).double()
-
-
-def _both(known: Tensor, other: Tensor) -> dict[str, Tensor]:
-    return {"known": known, "other": other}
+    return log_probs(model, x, Task.marginal(~is_label(model)[None]))
 
 
 def _quantiles(scores: Mapping[str, Tensor]) -> dict[str, list[float]]:

@@ -294,9 +294,10 @@ def check_ready(prepared: Prepared, part: EvaluatePart) -> None:
     if part.novel:
         _novel(prepared, part)
     judged = part.measure in JUDGED or part.every
-    if not judged and not (asked and label_judges(prepared)):
+    record = label_judges(prepared) if asked and not judged else None
+    if not judged and record is None:
         return
-    judges = judges_of(prepared).model
+    judges = (record or judges_of(prepared)).model
     kind = prepared.domain.name
     if kind not in ("scaled", "patches"):
         what = "symbols" if prepared.domain.symbols else kind

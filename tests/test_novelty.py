@@ -121,40 +121,22 @@ def test_the_sum_over_classes_of_a_real_model_is_what_is_measured():
 
 # ------------------------------------------------------------------ in a recipe
 
-TINY = """
-[data]
-name = "mnist5k"
-tokens = "patches"
-size = [7, 7]
-labels = true
-[tasks]
-law = "modalities"
-arguments = { labels = 1, classification = 0.5, joint = 0.5 }
-[model]
-kind = "image-label"
-width = 8
-depth = 1
-heads = 2
-components = 2
-[training]
-steps = 2
-batch = 4
-log = 1
-[evaluate]
-measure = "novelty"
-novel = "mnist5k"
-rows = 30
-"""
+NOVEL = {
+    "data.name": "mnist5k", "data.size": (7, 7), "evaluate.measure": "novelty",
+    "evaluate.novel": "mnist5k", "evaluate.rows": 30,
+}  # fmt: skip
+UNLABELLED = {
+    "data.labels": False, "model.kind": "any-conditional", "tasks.law": "joint_only",
+    "tasks.arguments": {},
+}  # fmt: skip
 
 
-def written(folder, text=TINY):
-    path = folder / "tiny.toml"
-    path.write_text('about = "tiny"\n' + text)
-    return path
+def changed(changes):
+    return read_recipe("digits-image-label", "smoke", changes)
 
 
 def test_a_recipe_measures_it(tmp_path):
-    run = read_run(train(read_recipe(written(tmp_path)), root=tmp_path / "runs"))
+    run = read_run(train(changed(NOVEL), root=tmp_path / "runs"))
     found = run.metrics
     assert found["of"] == "mnist5k"
     # the same images, so the same scores, whatever the model
@@ -165,24 +147,17 @@ def test_a_recipe_measures_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("changes", "said"),
     [
-        ('novel = "mnist5k"', 'novel = "digits"', r"images of \(1, 28, 28\)"),
-        ('novel = "mnist5k"', 'novel = "sums"', "images of"),
-        ('novel = "mnist5k"\n', "", "needs evaluate.novel"),
-        ("labels = true", "labels = false", "data.labels = true"),
+        ({"evaluate.novel": "digits"}, r"images of \(1, 28, 28\)"),
+        ({"evaluate.novel": "sums"}, "images of"),
+        ({"evaluate.novel": ""}, "needs evaluate.novel"),
+        (UNLABELLED, "data.labels = true"),
     ],
 )
-def test_what_does_not_fit_is_said_before_training(tmp_path, old, new, said):
-    text = TINY.replace(old, new)
-    if "labels = false" in text:
-        text = text.replace('kind = "image-label"', 'kind = "any-conditional"')
-        text = text.replace('law = "modalities"', 'law = "joint_only"')
-        text = text.replace(
-            "arguments = { labels = 1, classification = 0.5, joint = 0.5 }", ""
-        )
+def test_what_does_not_fit_is_said_before_training(tmp_path, changes, said):
     with pytest.raises(ValueError, match=said):
-        train(read_recipe(written(tmp_path, text)), root=tmp_path / "runs")
+        train(changed(NOVEL | changes), root=tmp_path / "runs")
 
 
 # ------------------------------------------------------------------ faces
@@ -213,7 +188,7 @@ FACES = {
 
 
 def test_the_attributes_of_generated_faces_are_read():
-    recipe = read_recipe("digits-image-label", "smoke", FACES)
+    recipe = changed(FACES)
     prepared = prepare(recipe.data, 0)
     model = build_model(recipe, prepared, 0)
     model.__class__ = Memory
