@@ -29,7 +29,7 @@ from biglearn_lite._report import (
     spread_rows,
     written,
 )
-from biglearn_lite.multimodal import ImageLabelModel
+from biglearn_lite.multimodal import ImageLabelModel, bayes_log_prob
 from biglearn_lite.tasks import Task
 
 __all__ = ["Unlabelled", "block_sources", "consistency", "label_report", "top_sources"]
@@ -100,7 +100,8 @@ def label_report(
 
     Returns:
         Plain numbers, by `"classification"`, `"seen"` (by pattern), `"generation"`,
-        `"joint"` and `"consistency"`.
+        `"joint"`, and of a likelihood model `"consistency"` and, if it has a class,
+        `"bayes"`: the same rows classified as it says, by Bayes' rule, and by both.
     """
     model = asked.model.eval()
     whole = ~is_label(model).expand(len(x), -1)
@@ -116,6 +117,8 @@ def label_report(
         facts["joint"] = _joint(asked, space, x, samples)
     if model.config.matching == "likelihood":
         facts["consistency"] = consistency(model, x)
+        if model.config.classes:
+            facts["bayes"] = two_answers(model, x, labels[:, :1])
     return facts
 
 
@@ -302,6 +305,30 @@ def consistency(model: ImageLabelModel, x: Tensor) -> dict[str, float]:
     facts |= {f"{name} a pixel": value / pixels for name, value in facts.items()}
     both = ("x", "x given y")
     return facts | {f"log p({n})": said[n].mean().item() for n in both}
+
+
+def two_answers(
+    model: ImageLabelModel, x: Tensor, classes: Tensor
+) -> dict[str, dict[str, float]]:
+    """How good `p(y | x)` of rows (N, L, P) is as it is said, and as it is summed out.
+
+    `"summed"` is `p(y) p(x | y)` over its sum; `"both"` the mean of the two logarithms,
+    normalised.
+    """
+    label, home = is_label(model), device_of(model)
+    task = Task.marginal(~label[None])
+    with torch.no_grad():
+        summed = torch.cat(
+            [
+                bayes_log_prob(model, rows.to(home), task.expand(len(rows)).to(home))
+                for rows in x.split(CHUNK)
+            ]
+        )
+    summed = summed.cpu().double()[:, None]  # (N, 1, C)
+    said = laws(model, x, ~label.expand(len(x), -1))[:, :1, : model.config.classes]
+    both = ((said + summed) / 2).log_softmax(-1)
+    answers = {"said": said, "summed": summed, "both": both}
+    return {name: said_of(each, classes) for name, each in answers.items()}
 
 
 def is_label(model: ImageLabelModel) -> Tensor:

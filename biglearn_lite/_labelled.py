@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
+from biglearn_lite._imputed import Imputer
 from biglearn_lite._task_checks import whole
 from biglearn_lite.training import Batches
 
@@ -43,24 +44,41 @@ def labelled(
         )
     numbers = label_numbers(labels)
     if not part.labelled:
-        if part.labelled_share:
-            raise ValueError(
-                "data.labelled_share is for rows of which only some are labelled: say "
-                "how many in data.labelled."
-            )
+        for name in ("labelled_share", "imputed"):
+            if getattr(part, name):
+                raise ValueError(
+                    f"data.{name} is for rows of which only some are labelled: say how "
+                    "many in data.labelled."
+                )
         return Batches(train, domain.transform, labels=numbers)
     known = choose_labelled(labels, part.labelled, seed)  # (N,)
     if part.missing == "complete":
         return Batches(train[known], domain.transform, labels=numbers[known])
     observed = torch.ones(len(train), domain.length, dtype=torch.bool)
     observed[:, domain.image :] = known[:, None]
+    imputer = _imputer(part, ~known, labels, seed) if part.imputed else None
     return Batches(
         train,
         domain.transform,
         probabilities=_probabilities(known, part.labelled_share),
         observed=observed,
         labels=numbers.masked_fill(~known[:, None], -1),
+        renew=imputer,
     )
+
+
+def _imputer(part: DataPart, unknown: Tensor, labels: Tensor, seed: int) -> Imputer:
+    """What gives labels to rows without one."""
+    if not 0 < part.imputed <= 1 or labels.ndim != 1:
+        raise ValueError(
+            "data.imputed is how sure of a class a model must be, above 0 and at most "
+            f"1, for data with a class; got {part.imputed}."
+        )
+    if part.imputed_by not in ("bayes", "said"):
+        raise ValueError(
+            f"data.imputed_by is 'bayes' or 'said', got {part.imputed_by!r}."
+        )
+    return Imputer(unknown, part.imputed, seed, part.imputed_by == "bayes")
 
 
 def choose_labelled(labels: Tensor, many: int, seed: int) -> Tensor:

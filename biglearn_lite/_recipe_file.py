@@ -21,7 +21,16 @@ from biglearn_lite.experiments import EXPERIMENTS, DescentPart
 from biglearn_lite.gan import Adversarial
 from biglearn_lite.training import Settings
 
-LATER = ("flip", "labels", "labelled", "labelled_share", "shift", "novel")
+LATER = (
+    "flip",
+    "labels",
+    "labelled",
+    "labelled_share",
+    "imputed",
+    "imputed_by",
+    "shift",
+    "novel",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +54,10 @@ class DataPart:
         labelled: so many training rows keep their labels, equally many of each class;
             the seed chooses them. 0: all.
         labelled_share: of a batch's rows; 0: as it comes. Few labels need a share.
+        imputed: rows without a label get one while the model learns, where it is at
+            least so sure, see `Imputer`; at every entry of the history. 0: never.
+        imputed_by: `"bayes"`, by both answers to the question, or `"said"`, by
+            `p(y | x)` alone.
         shift: training images are moved by up to so many pixels, see `data.shift`.
     """
 
@@ -58,6 +71,8 @@ class DataPart:
     labels: bool = False
     labelled: int = 0
     labelled_share: float = 0.0
+    imputed: float = 0.0
+    imputed_by: str = "bayes"
     shift: int = 0
 
     def __repr__(self) -> str:

@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biglearn_lite._bayes import bayes_log_prob
 from biglearn_lite._label_tokens import Layout, one_hot
 from biglearn_lite._likelihood_checks import check_tokens
 from biglearn_lite._multimodal_parts import (
@@ -57,6 +58,7 @@ __all__ = [
     "ImageLabelDiscriminator",
     "ImageLabelModel",
     "ImageLabelSizes",
+    "bayes_log_prob",
     "label_loss",
     "row_loss",
 ]

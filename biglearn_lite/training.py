@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,9 @@ class Batches:
         observed: (N, L) boolean, the tokens known of each row; None: all.
         labels: (N, M) whole numbers, the third argument of `transform`; None: it has
             none.
+        renew: (batches, step, moving average of the model) -> what to add to an entry
+            of the history. It is called at every entry, and when training goes on; it
+            may change labels and what is observed, in place, by these three alone.
     """
 
     data: Tensor
@@ -142,6 +146,7 @@ class Batches:
     probabilities: Tensor | None = None
     observed: Tensor | None = None
     labels: Tensor | None = None
+    renew: Callable[[Batches, int, Any], dict[str, float]] | None = None
 
     def draw(
         self, batch: int, generator: torch.Generator
@@ -216,6 +221,11 @@ def fit(
     start, history, spent = 0, [], 0.0
     if folder is not None:
         start, history, spent = load_state(folder, run.parts, run.generator, run.about)
+    looks = [] if watch is None else [watch]
+    if batches.renew is not None:
+        looks.append(partial(batches.renew, batches))
+        if start:  # as it was when training stopped
+            batches.renew(batches, start, run.average.model.eval())
     began = saved = time.monotonic()
     window: list[Tensor] = []
     model.train()
@@ -229,8 +239,8 @@ def fit(
             if step % settings.log and not last:
                 continue
             history.append(_entry(window, step, run, history, folder))  # waits
-            if watch is not None:
-                history[-1] |= watch(step, run.average.model.eval())
+            for look in looks:
+                history[-1] |= look(step, run.average.model.eval())
             window.clear()
             bar.update(step - bar.n)
             bar.set_postfix(loss=f"{history[-1]['loss']:.4f}")
