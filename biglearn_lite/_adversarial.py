@@ -104,10 +104,7 @@ class AdversarialTraining(_Training):
 
     def _draw(self) -> tuple[Made, Task]:
         """Real tokens, a task for each and fresh noise."""
-        x, observed = self.batches.draw(self.batch, self.generator)
-        task = self.sampler.sample(
-            self.batch, self.generator, self.device, observed, checked=True
-        )
+        x, task = self.batches.ask(self.batch, self.sampler, self.generator)
         noise = self.model.draw_noise(self.batch, self.generator)
         return (x, task.source, task.target, *noise), task
 

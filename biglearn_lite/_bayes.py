@@ -22,8 +22,7 @@ def bayes_log_prob(
         p(y | x_S, x_T)  =  p(y | x_S) p(x_T | x_S, y)  /  sum of this over all y
 
     holds in any law, for any split of the patches that are seen. With an empty source
-    it is the generative classifier, and with an empty target there is nothing left but
-    `label_log_prob`. A network says both sides, and they need not agree.
+    it is the generative classifier. A network says both sides, and they need not agree.
 
     Args:
         model: of the matching `"likelihood"`, with a class.

@@ -4,9 +4,10 @@ One network answers one question in two ways: it says `p(y | x)`, and by Bayes' 
 says it again by what it knows of images. The two make different mistakes, and where
 they agree that a class is nearly sure, the row is taken to have it:
 
-    p(y | x)  ~  p(y | x_S) p(x_T | x_S, y),      S and T a random split of the patches
+    p(y | x)  ~  p(y | x_S) p(x_T | x_S, y),
 
-in the mean of its logarithm over some splits. From then on the row demonstrates tasks
+S a random half of the patches and T the other, in the mean of its logarithm over some
+splits. From then on the row demonstrates tasks
 with its label, too. This is self-training (Scudder 1965), with generation and
 classification as each other's teachers; a choice of this package.
 """
@@ -81,7 +82,9 @@ class Imputer:
             return model.label_log_prob(x, patch.expand(len(x), -1))
         said = torch.zeros((), device=x.device)
         for _ in range(self.views):
-            coin = torch.rand(x.shape[:2], generator=generator, device=x.device) < 0.5
-            task = Task._trusted(patch & coin, patch & ~coin)
+            luck = torch.rand(x.shape[:2], generator=generator, device=x.device)
+            rank = luck.masked_fill(~patch, 2.0).argsort(1).argsort(1)
+            half = rank < patch.sum() // 2  # so something is left to ask for
+            task = Task._trusted(half, patch & ~half)
             said = said + bayes_log_prob(model, x, task, "factorised")
         return said / self.views

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
+from biglearn_lite._images import shift
 from biglearn_lite._imputed import Imputer
+from biglearn_lite._task import Task
 from biglearn_lite._task_checks import whole
 from biglearn_lite.training import Batches
 
@@ -120,3 +123,31 @@ def _probabilities(known: Tensor, share: float) -> Tensor | None:
     many = known.sum().double()
     rest = (1 - share) / (len(known) - many)
     return torch.where(known, share / many, rest)
+
+
+def shifted_where_named(
+    domain: Domain, levels: int, most: int
+) -> Callable[[Tensor, Task, Generator], Tensor]:
+    """What moves the images of rows that ask for labels and for nothing else.
+
+    A digit that is moved by a pixel is still a three, so it is a demonstration of
+    `p(y | x_S)`; but it is no sample of `p(x)`, and other tasks do not see it. Images
+    have so many grey `levels`.
+    """
+    if domain.layout is None:
+        raise ValueError(
+            "data.shift_in = 'classification' moves images that ask for their label: "
+            "it needs data.labels = true."
+        )
+    layout = domain.layout
+    # patches are (grey + u) / levels, u below 1; scaled ones are grey values
+    steps, rounded = (levels - 1, 0.5) if domain.name == "scaled" else (levels, 0.0)
+
+    def augment(x: Tensor, task: Task, generator: Generator) -> Tensor:
+        named = ~task.target[:, : layout.image].any(1)  # (B,)
+        grey = (domain.restore(x) * steps + rounded).floor().to(torch.uint8)
+        labels = layout.split(x)[1].view(len(x), -1)
+        moved = domain.transform(shift(grey, most, generator), generator, labels)
+        return torch.where(named[:, None, None], moved, x)
+
+    return augment

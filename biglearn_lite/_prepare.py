@@ -17,7 +17,12 @@ from biglearn_lite._domains import (
     text_domain,
 )
 from biglearn_lite._images import mirror_half, shift
-from biglearn_lite._labelled import choices_of, label_numbers, labelled
+from biglearn_lite._labelled import (
+    choices_of,
+    label_numbers,
+    labelled,
+    shifted_where_named,
+)
 from biglearn_lite._scenes import show_tokens
 from biglearn_lite._sums import SYMBOLS, Law
 from biglearn_lite._task_checks import whole
@@ -92,7 +97,7 @@ def prepare(part: DataPart, seed: int) -> Prepared:
         examples = domain.transform(test[:EXAMPLES], fixed)
     if entry.prepare:  # a record is published, and this is data to get for oneself
         examples = None
-    batches = _augmented(part, batches)
+    batches = _augmented(part, batches, domain, entry.levels)
     names, every = getattr(loaded, "names", ()), train if part.labels else None
     return Prepared(
         domain, batches, test, None, examples, part.name, labels, names, every
@@ -158,7 +163,9 @@ def _incomplete(part: DataPart, train: Tensor, domain: Domain, seed: int) -> Bat
     return Batches(fill_with_mean(train, observed), domain.transform)
 
 
-def _augmented(part: DataPart, batches: Batches) -> Batches:
+def _augmented(
+    part: DataPart, batches: Batches, domain: Domain, levels: int
+) -> Batches:
     """The same batches with their images moved and mirrored, as the recipe says."""
     if part.flip and part.shown != 1 and part.missing == "observed":
         raise ValueError(
@@ -171,10 +178,17 @@ def _augmented(part: DataPart, batches: Batches) -> Batches:
         )
     if part.flip:
         batches = _changed_first(batches, mirror_half)
-    if part.shift:
-        most = whole("data.shift", part.shift)
-        batches = _changed_first(batches, lambda x, g: shift(x, most, g))
-    return batches
+    if part.shift_in not in ("all", "classification"):
+        raise ValueError(
+            f"data.shift_in is 'all' or 'classification', got {part.shift_in!r}."
+        )
+    if not part.shift:
+        return batches
+    most = whole("data.shift", part.shift)
+    if part.shift_in == "classification":
+        named = shifted_where_named(domain, levels, most)
+        return dataclasses.replace(batches, augment=named)
+    return _changed_first(batches, lambda x, g: shift(x, most, g))
 
 
 def _changed_first(

@@ -29,6 +29,7 @@ LATER = (
     "imputed",
     "imputed_by",
     "shift",
+    "shift_in",
     "novel",
 )
 
@@ -59,6 +60,8 @@ class DataPart:
         imputed_by: `"bayes"`, by both answers to the question, or `"said"`, by
             `p(y | x)` alone.
         shift: training images are moved by up to so many pixels, see `data.shift`.
+        shift_in: `"all"` tasks, or `"classification"`: a moved image shows its label,
+            but not what images look like.
     """
 
     name: str
@@ -74,6 +77,7 @@ class DataPart:
     imputed: float = 0.0
     imputed_by: str = "bayes"
     shift: int = 0
+    shift_in: str = "all"
 
     def __repr__(self) -> str:
         return said_where_set(self, LATER)

@@ -7,6 +7,7 @@ from typing import Any
 
 from biglearn_lite import (  # noqa: F401 (they register)
     _check_celeba,
+    _check_classification,
     _check_cooperation,
     _check_em,
     _check_faces,

@@ -136,6 +136,8 @@ class Batches:
         observed: (N, L) boolean, the tokens known of each row; None: all.
         labels: (N, M) whole numbers, the third argument of `transform`; None: it has
             none.
+        augment: (tokens, tasks, generator) -> tokens: what is changed once it is known
+            what is asked.
         renew: (batches, step, moving average of the model) -> what to add to an entry
             of the history. It is called at every entry, and when training goes on; it
             may change labels and what is observed, in place, by these three alone.
@@ -146,6 +148,7 @@ class Batches:
     probabilities: Tensor | None = None
     observed: Tensor | None = None
     labels: Tensor | None = None
+    augment: Callable[[Tensor, Task, torch.Generator], Tensor] | None = None
     renew: Callable[[Batches, int, Any], dict[str, float]] | None = None
 
     def draw(
@@ -161,6 +164,15 @@ class Batches:
         labels = () if self.labels is None else (self.labels[rows],)
         x = self.transform(x, generator, *labels) if self.transform else x
         return x, None if self.observed is None else self.observed[rows]
+
+    def ask(
+        self, batch: int, sampler: TaskSampler, generator: torch.Generator
+    ) -> tuple[Tensor, Task]:
+        """Tokens of `batch` rows, and a task for each."""
+        x, observed = self.draw(batch, generator)
+        device = self.data.device
+        task = sampler.sample(batch, generator, device, observed, checked=True)
+        return x if self.augment is None else self.augment(x, task, generator), task
 
 
 def mean_targets(sampler: TaskSampler) -> float:
@@ -308,10 +320,8 @@ class _Training:
 
     def step(self, step: int) -> Tensor:
         """One update; what is kept of it stays on the device."""
-        x, observed = self.batches.draw(self.batch, self.generator)  # data, transform
-        task = self.sampler.sample(
-            self.batch, self.generator, self.device, observed, checked=True
-        )  # tasks
+        # data, transform, tasks
+        x, task = self.batches.ask(self.batch, self.sampler, self.generator)
         with self.half:
             value = self.match(self.model, x, task)  # universal model, matching loss
         value.backward()

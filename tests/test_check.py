@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from answers_celeba import ANSWERS as CELEBA
+from answers_classification import ANSWERS as CLASSIFICATION
 from answers_cooperation import ANSWERS as COOPERATION
 from answers_em import ANSWERS as EM
 from answers_faces import ANSWERS as FACES
@@ -138,7 +139,7 @@ ANSWERS = {
     "local-optima/valley": ([1, 1.0], [1.9, 0, 2, True, "1"]),
     "local-optima/clouds": ([math.log(3)], [math.log(2), 1.1, "1.0986"]),
 }
-ANSWERS |= MODEL | PRACTICE | CELEBA | COOPERATION | EM | FACES | GAN
+ANSWERS |= MODEL | PRACTICE | CELEBA | CLASSIFICATION | COOPERATION | EM | FACES | GAN
 
 
 def test_every_exercise_has_answers_here():

@@ -76,7 +76,7 @@ def test_shipped_recipes(name, profile):
             changed = read_recipe(name, profile, dict(variant))
             if is_experiment(changed):
                 continue
-            assert build_sampler(changed, 9).length == 9
+            assert build_sampler(changed, 17).length == 17  # of an image and its label
 
 
 def test_profile_and_changes(written):
@@ -476,7 +476,7 @@ def test_an_image_label_model_is_trained_measured_and_recorded(written, tmp_path
     sizes = ImageLabelSizes(16, 4, 10, 0, "likelihood", 8, 1, 2, components=2)
     assert found.model.config == sizes
     metrics = found.metrics
-    wanted = {"classification", "seen", "generation", "joint", "consistency"}
+    wanted = {"classification", "seen", "generation", "joint", "consistency", "bayes"}
     assert wanted | {"judges", "rows"} == set(metrics)
     assert metrics["rows"] == 40
     assert metrics["joint"]["samples"] == 40
