@@ -102,27 +102,44 @@ def run_book(
         ChapterError: if a chapter fails; chapters before it are kept.
     """
     settings = settings or Settings()
+    paths, folder = choose(root, names, settings, output)
+    for number, path in enumerate(paths, 1):
+        run_chapter(root, path, settings, folder, f"[{number}/{len(paths)}]")
+    print(f"Executed notebooks are in {shown(folder, root)}.")
+
+
+def choose(
+    root: Path, names: Sequence[str], settings: Settings, output: Path | None
+) -> tuple[list[Path], Path]:
+    """Chapters to run, and the folder for what ran; all mistakes are found here."""
     if settings.profile not in RUN_PROFILES:
         raise ValueError(
             f"Unknown profile {settings.profile!r}; choose from {RUN_PROFILES}."
         )
     paths = chapters.choose(root, names)
     in_place = not settings.injected and output is None
-    folder = root / "book" if in_place else output or _output_folder(root, settings)
-    for path in paths:  # all mistakes before the first kernel
+    folder = output or (
+        root / "book" if in_place else root / "_build" / "run" / settings.profile
+    )
+    for path in paths:
         wanted = (*chapters.PARAMETERS, *settings.parameters)
         chapters.check_parameters(chapters.read(path), wanted, path.stem)
     make_folder(folder)
-    for number, path in enumerate(paths, 1):
-        end = "\n" if settings.progress else " "  # the bar needs a line of its own
-        print(f"[{number}/{len(paths)}] {path.stem} ...", end=end, flush=True)
-        done = execute(root, path, settings)
-        target = folder / path.name
-        write_atomically(target, chapters.normalise(done.notebook, path.stem))
-        if settings.recorded:
-            _update_ledger(root, path.stem, settings, done)
-        print(_summary(done), flush=True)
-    print(f"Executed notebooks are in {_shown(folder, root)}.")
+    return paths, folder
+
+
+def run_chapter(
+    root: Path, path: Path, settings: Settings, folder: Path, label: str
+) -> None:
+    """Run one chapter, write it and its claims down, and print a line."""
+    end = "\n" if settings.progress else " "  # the bar needs a line of its own
+    print(f"{label} {path.stem} ...", end=end, flush=True)
+    done = execute(root, path, settings)
+    target = folder / path.name
+    write_atomically(target, chapters.normalise(done.notebook, path.stem))
+    if settings.recorded:
+        _update_ledger(root, path.stem, settings, done)
+    print(_summary(done), flush=True)
 
 
 def _summary(done: Executed) -> str:
@@ -136,11 +153,7 @@ def _summary(done: Executed) -> str:
     return f"{done.seconds:.1f} s, {done.peak_mib:.0f} MiB, {claims}"
 
 
-def _output_folder(root: Path, settings: Settings) -> Path:
-    return root / "_build" / "run" / settings.profile
-
-
-def _shown(path: Path, root: Path) -> Path:
+def shown(path: Path, root: Path) -> Path:
     """A path as the reader knows it."""
     return path.relative_to(root) if path.is_relative_to(root) else path
 
@@ -157,9 +170,9 @@ def execute(root: Path, path: Path, settings: Settings) -> Executed:
     notebook.metadata.pop("widgets", None)  # the state of the last run
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder) / "claims.jsonl"
-        environment = kernel_environment(root, path.stem, settings, records)
+        variables = kernel_environment(root, path.stem, settings, records)
         start = time.perf_counter()
-        with _environment(environment), PeakMemory() as memory:
+        with environment(variables), PeakMemory() as memory:
             done = _papermill(root, path.stem, notebook, settings)
         seconds = time.perf_counter() - start
         return Executed(done, read_records(records), seconds, memory.peak_mib)
@@ -191,7 +204,7 @@ def kernel_environment(
 
 
 @contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for a while; kernels inherit them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

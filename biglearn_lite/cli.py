@@ -142,13 +142,16 @@ def _root() -> Path:
 @book_app.command(
     "run",
     epilog="Examples: biglearn book run; biglearn book run mixtures local-optima; "
-    "biglearn book run --profile gpu --train",
+    "biglearn book run --profile gpu --train --minutes 50",
 )
 def book_run(
     chapter: Annotated[
         list[str] | None,
         typer.Argument(help="Chapters by name, as in book/; all if left out."),
     ] = None,
+    chapters: Annotated[
+        str, typer.Option(help="The same in one word: names between commas.")
+    ] = "",
     profile: Annotated[
         str,
         typer.Option(
@@ -157,8 +160,21 @@ def book_run(
         ),
     ] = "auto",
     train: Annotated[
-        bool, typer.Option("--train", help="Train again instead of showing records.")
+        bool,
+        typer.Option(
+            "--train",
+            help="First train what the chapters show and has no record at this "
+            "profile, into book/runs (at smoke beside the notebooks).",
+        ),
     ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Begin nothing after so long and exit with 3; the same command goes "
+            "on, and skips what is done.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the executed notebooks [_build/run/PROFILE]."),
@@ -183,6 +199,7 @@ def book_run(
     """Run chapters, each in a fresh kernel; write the claims into the ledger."""
     from biglearn_lite.book import Settings, parse_parameters, run_book
 
+    names = [*(chapter or []), *filter(None, chapters.split(","))]
     settings = Settings(
         profile=profile,
         train=train,
@@ -191,7 +208,14 @@ def book_run(
         timeout=timeout,
         progress=sys.stderr.isatty(),
     )
-    run_book(_root(), chapter or [], settings, output)
+    if not train and minutes is None:
+        run_book(_root(), names, settings, output)
+        return
+    from biglearn_lite.slices import run_slices
+
+    if not run_slices(_root(), names, settings, output, minutes):
+        print("Stopped, as the time is over; the same command goes on.")
+        raise typer.Exit(3)
 
 
 @book_app.command("build", epilog="Example: biglearn book build")
@@ -219,7 +243,8 @@ def book_check() -> None:
 def main() -> None:
     """Run the command; a mistake is one sentence on stderr, never a traceback.
 
-    Exit codes: 0 all well, 1 something failed, 2 the command was used wrongly.
+    Exit codes: 0 all well, 1 something failed, 2 the command was used wrongly, 3 the
+    time was over before all was done.
     """
     try:
         app()

@@ -27,6 +27,7 @@ FLOORS = [
         "check",
         "chapters",
         "book",
+        "slices",
     },
     {"cli"},
 ]
