@@ -7,9 +7,9 @@ they agree that a class is nearly sure, the row is taken to have it:
     p(y | x)  ~  p(y | x_S) p(x_T | x_S, y),
 
 S a random half of the patches and T the other, in the mean of its logarithm over some
-splits. From then on the row demonstrates tasks
-with its label, too. This is self-training (Scudder 1965), with generation and
-classification as each other's teachers; a choice of this package.
+splits. From then on the row demonstrates tasks with its label, too. This is
+self-training (Scudder 1965), with generation and classification as each other's
+teachers; a choice of this package.
 """
 
 from __future__ import annotations

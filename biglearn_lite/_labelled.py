@@ -56,6 +56,11 @@ def labelled(
         return Batches(train, domain.transform, labels=numbers)
     known = choose_labelled(labels, part.labelled, seed)  # (N,)
     if part.missing == "complete":
+        if part.imputed:
+            raise ValueError(
+                "data.imputed gives labels to rows without one, and data.missing = "
+                "'complete' drops these; leave one of them out."
+            )
         return Batches(train[known], domain.transform, labels=numbers[known])
     observed = torch.ones(len(train), domain.length, dtype=torch.bool)
     observed[:, domain.image :] = known[:, None]

@@ -216,6 +216,7 @@ def test_rows_of_a_recipe_get_labels():
     [
         ({"imputed": 0.9}, "imputed is for rows of which only some"),
         ({"labelled": 50, "imputed": 1.5}, "above 0 and at most 1"),
+        ({"labelled": 50, "imputed": 0.5, "missing": "complete"}, "drops these"),
         ({"labelled": 50, "imputed": 0.5, "imputed_by": "luck"}, "'bayes' or 'said'"),
         ({"labelled": 50, "imputed": 0.5, "name": "faces"}, "data with a class"),
     ],
