@@ -288,7 +288,7 @@ def test_the_environment_is_put_back(monkeypatch, tmp_path):
     variables = {"BIGLEARN_PROFILE": "smoke", "BIGLEARN_CHAPTER": "x"}
 
     def fail():
-        with book._environment(variables):
+        with book.environment(variables):
             assert os.environ["BIGLEARN_CHAPTER"] == "x"
             raise ZeroDivisionError
 

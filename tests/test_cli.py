@@ -183,15 +183,41 @@ def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr("biglearn_lite.book.run_book", lambda *a: calls.append(a))
     biglearn("book", "run", "--profile", "smoke")
-    biglearn("book", "run", "intro", "--train", "-p", "n=3", "--timeout", "9")
+    biglearn("book", "run", "intro", "-p", "n=3", "--timeout", "9")
     biglearn("book", "run", "--profile", "smoke", "--online", "--output", str(tmp_path))
-    (_, names, smoke, output), (_, one, train, _), (_, _, online, folder) = calls
+    (_, names, smoke, output), (_, one, other, _), (_, _, online, folder) = calls
     assert (names, output, smoke.profile, smoke.offline) == ([], None, "smoke", True)
     assert one == ["intro"]
-    assert (train.train, train.parameters) == (True, {"n": 3})
-    assert train.injected == {"train": True, "n": 3}
-    assert (train.profile, train.offline, train.timeout) == ("auto", False, 9)
+    assert (other.train, other.parameters) == (False, {"n": 3})
+    assert (other.profile, other.offline, other.timeout) == ("auto", False, 9)
     assert (online.offline, folder) == (False, tmp_path)
+
+
+def test_run_in_slices(biglearn, monkeypatch):
+    """To train, or within so many minutes; what is not finished has a code of its own."""
+    calls, done = [], [True, False, True]
+    monkeypatch.setattr("biglearn_lite.book.run_book", lambda *_: pytest.fail("whole"))
+    monkeypatch.setattr(
+        "biglearn_lite.slices.run_slices", lambda *a: calls.append(a) or done.pop(0)
+    )
+    assert biglearn("book", "run", "intro", "--train")[0] == 0
+    code, said, _ = biglearn("book", "run", "--minutes", "5", "--profile", "gpu")
+    assert (code, said) == (
+        3,
+        "Stopped, as the time is over; the same command goes on.\n",
+    )
+    assert (
+        biglearn("book", "run", "intro", "--chapters", "faces,mnist", "--train")[0] == 0
+    )
+    (_, one, train, _, no_limit), (_, every, gpu, _, limit), (_, three, *_) = calls
+    assert (one, train.train, train.profile, no_limit) == (
+        ["intro"],
+        True,
+        "auto",
+        None,
+    )
+    assert (every, gpu.train, gpu.profile, limit) == ([], False, "gpu", 5)
+    assert three == ["intro", "faces", "mnist"]
 
 
 @pytest.mark.parametrize(

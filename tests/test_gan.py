@@ -540,7 +540,9 @@ def test_half_precision_changes_little(judge, x, task, penalty):
     assert said.dtype == torch.float32
     assert not torch.equal(said, said.bfloat16().float())
     torch.testing.assert_close(found, wanted, rtol=0.05, atol=0)
-    torch.testing.assert_close(facts[2:], whole[2:], rtol=0.2, atol=0)
+    # a difference of two rounded slopes: CPUs that round elsewhere are up to 0.21 apart
+    loose = 0.3 if penalty == "difference" else 0.2
+    torch.testing.assert_close(facts[2:], whole[2:], rtol=loose, atol=0)
 
 
 def test_a_step_in_half_precision():
