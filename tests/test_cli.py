@@ -194,7 +194,7 @@ def test_run_passes_its_options_on(biglearn, monkeypatch, tmp_path):
 
 
 def test_run_in_slices(biglearn, monkeypatch):
-    """To train, or within so many minutes; what is not finished has a code of its own."""
+    """To train, or within so many minutes; unfinished work has a code of its own."""
     calls, done = [], [True, False, True]
     monkeypatch.setattr("biglearn_lite.book.run_book", lambda *_: pytest.fail("whole"))
     monkeypatch.setattr(
