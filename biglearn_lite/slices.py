@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,8 +136,9 @@ def _run(
     root: Path, paths: Sequence[Path], settings: Settings, folder: Path, clock: Clock
 ) -> bool:
     """Run what has not run as it is now; whether the time was enough."""
+    around = _around(root)  # once: no chapter changes it
     for number, path in enumerate(paths, 1):
-        mark = _mark(path, settings, root)
+        mark = _mark(path, settings, around)
         if _done(folder).get(path.stem) == mark:
             continue
         if not clock.begins():
@@ -154,18 +155,20 @@ def _done(folder: Path) -> dict[str, str]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _mark(path: Path, settings: Settings, root: Path) -> str:
+def _mark(path: Path, settings: Settings, around: str) -> str:
     """A hash of all that decides what a chapter shows."""
     # a bar that is shown or not changes nothing
     settings = replace(settings, progress=False)
-    said = [chapters.code_hash(chapters.read(path)), repr(settings)]
-    found = hashlib.sha256("\n".join(said).encode())
-    for each in _files(root):
+    said = [chapters.code_hash(chapters.read(path)), repr(settings), around]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def _around(root: Path) -> str:
+    """A hash of the package, and of where recorded runs come from."""
+    found = hashlib.sha256()
+    for each in (
+        *sorted(Path(__file__).parent.glob("*.py")),
+        *sorted((root / "book" / "runs").glob("*/*/provenance.json")),
+    ):
         found.update(each.read_bytes())
     return found.hexdigest()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """The package, and where recorded runs come from."""
-    yield from sorted(Path(__file__).parent.glob("*.py"))
-    yield from sorted((root / "book" / "runs").glob("*/*/provenance.json"))
