@@ -91,11 +91,14 @@ class TaskPart:
         law: `"everything"` (a `TaskSampler`) or the name of a preset.
         arguments: of the law, beside the length.
         count: take this many different tasks of the law only; 0: no limit.
+        per: what the nats of a patch are counted by beside those of a label, of an
+            image-label model with likelihood: `"token"`, or `"number"` in it.
     """
 
     law: str = "everything"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     count: int = 0
+    per: str = "token"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ __all__ = [
     "ImageLabelSizes",
     "bayes_log_prob",
     "label_loss",
+    "number_loss",
     "row_loss",
 ]
 
@@ -344,6 +345,18 @@ def row_loss(model: AnyConditionalTransformer, x: Tensor, task: Task) -> Tensor:
         mean over rows of  - 1 / size(T) sum over t in T of  log p(x_t | x_S)   in nats
     """
     said = model.token_log_prob(x, task.source, task.target)  # (B, L)
+    return -(said.sum(1) / task.target.sum(1)).mean()
+
+
+def number_loss(model: ImageLabelModel, x: Tensor, task: Task) -> Tensor:
+    """`row_loss` with the nats of a patch divided by its `D` numbers.
+
+    The density of a large patch has many more nats than the chance of a label, and so
+    the larger slope. Here a patch and a label weigh about the same. The best model is
+    not moved: each `log p(x_t | x_S)` keeps its own optimum.
+    """
+    said = model.token_log_prob(x, task.source, task.target)  # (B, L)
+    said = torch.where(model.trunk.is_label, said, said / model.config.pixels)
     return -(said.sum(1) / task.target.sum(1)).mean()
 
 

@@ -25,7 +25,7 @@ from biglearn_lite._recipe_file import (
 )
 from biglearn_lite.experiments import is_experiment, run_experiment
 from biglearn_lite.files import make_folder
-from biglearn_lite.gan import BigLearnGAN, GANSizes
+from biglearn_lite.gan import Adversarial, BigLearnGAN, GANSizes
 from biglearn_lite.likelihood import (
     AnyConditionalSizes,
     AnyConditionalTransformer,
@@ -33,9 +33,14 @@ from biglearn_lite.likelihood import (
     causal_loss,
     matching_loss,
 )
-from biglearn_lite.multimodal import ImageLabelModel, ImageLabelSizes, row_loss
+from biglearn_lite.multimodal import (
+    ImageLabelModel,
+    ImageLabelSizes,
+    number_loss,
+    row_loss,
+)
 from biglearn_lite.tasks import Task, TaskSampler
-from biglearn_lite.training import fit
+from biglearn_lite.training import Loss, fit
 
 __all__ = [
     "Recipe",
@@ -167,6 +172,21 @@ def _modalities(domain: Domain) -> dict[str, int]:
     return sizes | {"classes": classes, "attributes": attributes}
 
 
+def loss_of(recipe: Recipe) -> Loss | Adversarial:
+    """What is made small in training: the matching of the model's kind."""
+    kind, per = recipe.model.kind, recipe.tasks.per
+    if per not in ("token", "number"):
+        raise ValueError(f"tasks.per is 'token' or 'number', got {per!r}.")
+    if per == "number":
+        if kind != "image-label":
+            raise ValueError(
+                "tasks.per = 'number' weighs patches against labels, of a model.kind "
+                f"'image-label', got {kind!r}; leave it out."
+            )
+        return number_loss
+    return MODELS[kind][1] or recipe.adversarial
+
+
 # ------------------------------------------------------------------ training
 
 
@@ -277,6 +297,7 @@ def train_model(
     prepared = prepare(recipe.data, seed).to(place)
     evaluation.check_ready(prepared, recipe.evaluate)
     fresh = build_model(recipe, prepared, seed).to(place)
+    matching = loss_of(recipe)
     sampler = build_sampler(recipe, prepared.domain.length, seed)
     if work is not None and not resume:  # now that the recipe has proved sound
         (work / CHECKPOINT).unlink(missing_ok=True)
@@ -286,7 +307,7 @@ def train_model(
         sampler,
         recipe.training,
         seed=seed,
-        loss=MODELS[recipe.model.kind][1] or recipe.adversarial,
+        loss=matching,
         folder=work,
         minutes=minutes,
         progress=progress,

@@ -33,6 +33,7 @@ from biglearn_lite.multimodal import (
     ImageLabelModel,
     ImageLabelSizes,
     label_loss,
+    number_loss,
     row_loss,
 )
 from biglearn_lite.runs import load_run, read_run, save_run
@@ -430,6 +431,24 @@ def test_every_task_counts_the_same():
     rows = [-s[t].mean() for s, t in zip(said, task.target, strict=True)]
     assert len({int(t.sum()) for t in task.target}) > 2
     torch.testing.assert_close(row_loss(model, x, task), torch.stack(rows).mean())
+
+
+def test_a_large_patch_counts_no_more_than_a_label():
+    """Against a loop over targets; and with patches of one number, it is `row_loss`."""
+    model = build()
+    x, task = tokens_of(model), tasks_of(model)
+    said = model.token_log_prob(x, task.source, task.target)
+    numbers = torch.tensor([3.0] * 4 + [1.0] * (model.length - 4))
+    assert model.config.image == 4
+    assert model.config.pixels == 3
+    rows = [
+        -(s / numbers)[t].mean() for s, t in zip(said, task.target, strict=True)
+    ]  # fmt: skip
+    torch.testing.assert_close(number_loss(model, x, task), torch.stack(rows).mean())
+    small = build(pixels=1)
+    x, task = tokens_of(small), tasks_of(small)
+    same = row_loss(small, x, task)
+    torch.testing.assert_close(number_loss(small, x, task), same)
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)

@@ -16,11 +16,13 @@ from biglearn_lite._report import spread_rows
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
 from biglearn_lite.gan import Adversarial, GANSizes
-from biglearn_lite.multimodal import ImageLabelSizes
+from biglearn_lite.likelihood import matching_loss
+from biglearn_lite.multimodal import ImageLabelSizes, number_loss, row_loss
 from biglearn_lite.recipe import (
     PRESETS,
     build_model,
     build_sampler,
+    loss_of,
     read_recipe,
     recipe_names,
     train,
@@ -173,6 +175,8 @@ def test_no_such_recipe(tmp_path):
             {"tasks.law": "joint_only", "tasks.arguments": {}, "tasks.count": 2},
             "1 diff",
         ),
+        ({"tasks.per": "nat"}, "tasks.per is 'token' or 'number'"),
+        ({"tasks.per": "number"}, "of a model.kind 'image-label', got 'any-cond"),
         ({"model.kind": "gpt"}, "model.kind is one of"),
         ({"model.kind": "causal"}, "tasks.law is 'joint_only'"),
         ({"model.width": 15}, "heads"),
@@ -212,6 +216,16 @@ def test_every_preset_is_a_law(written):
         sampler = build_sampler(read_recipe(written(TINY), "cpu", changes), 9)
         wanted = getattr(tasks, law)(9, **arguments.get(law, {}))
         assert repr(sampler) == repr(wanted)
+
+
+def test_the_kind_of_the_model_and_per_say_which_loss():
+    digits = read_recipe("digits-image-label", "cpu")
+    assert loss_of(digits) is row_loss
+    number = read_recipe("digits-image-label", "cpu", {"tasks.per": "number"})
+    assert loss_of(number) is number_loss
+    assert loss_of(read_recipe("sums", "cpu")) is matching_loss
+    game = read_recipe("digits-image-label-hybrid", "cpu")
+    assert loss_of(game) is game.adversarial
 
 
 @pytest.mark.parametrize("count", [1, 4, 64])
