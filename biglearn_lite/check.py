@@ -13,6 +13,7 @@ from biglearn_lite import (  # noqa: F401 (they register)
     _check_faces,
     _check_gan,
     _check_model,
+    _check_pixels,
     _check_practice,
 )
 from biglearn_lite._checkers import CHECKERS, exercise, near

@@ -12,6 +12,7 @@ from answers_em import ANSWERS as EM
 from answers_faces import ANSWERS as FACES
 from answers_gan import ANSWERS as GAN
 from answers_model import ANSWERS as MODEL
+from answers_pixels import ANSWERS as PIXELS
 from answers_practice import ANSWERS as PRACTICE
 
 from biglearn_lite import Task, check
@@ -139,7 +140,8 @@ ANSWERS = {
     "local-optima/valley": ([1, 1.0], [1.9, 0, 2, True, "1"]),
     "local-optima/clouds": ([math.log(3)], [math.log(2), 1.1, "1.0986"]),
 }
-ANSWERS |= MODEL | PRACTICE | CELEBA | CLASSIFICATION | COOPERATION | EM | FACES | GAN
+ANSWERS |= MODEL | PRACTICE | CELEBA | CLASSIFICATION | COOPERATION | EM | FACES
+ANSWERS |= GAN | PIXELS
 
 
 def test_every_exercise_has_answers_here():

@@ -109,6 +109,7 @@ BACK_ROOMS = {
     "_check_faces": "check",
     "_check_celeba": "check",
     "_check_classification": "check",
+    "_check_pixels": "check",
     "_check_gan": "check",
 }
 LEVEL |= {room: LEVEL[owner] for room, owner in BACK_ROOMS.items()}
