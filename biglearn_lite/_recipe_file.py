@@ -22,16 +22,9 @@ from biglearn_lite.gan import Adversarial
 from biglearn_lite.training import Settings
 
 LATER = (
-    "flip",
-    "labels",
-    "labelled",
-    "labelled_share",
-    "imputed",
-    "imputed_by",
-    "shift",
-    "shift_in",
-    "novel",
-)
+    "flip", "labels", "labelled", "labelled_share", "imputed", "imputed_by", "shift",
+    "shift_in", "novel", "per",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,7 +76,7 @@ class DataPart:
         return said_where_set(self, LATER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskPart:
     """`q(S, T)`.
 
@@ -99,6 +92,9 @@ class TaskPart:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     count: int = 0
     per: str = "token"
+
+    def __repr__(self) -> str:
+        return said_where_set(self, LATER)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from biglearn_lite._domains import image_domain
 from biglearn_lite._images import dequantize, mirror_half, shift
 from biglearn_lite._labelled import choose_labelled
 from biglearn_lite._prepare import Prepared, fill_with_mean, hide, prepare
-from biglearn_lite._recipe_file import PARTS, DataPart, EvaluatePart
+from biglearn_lite._recipe_file import PARTS, DataPart, EvaluatePart, TaskPart
 from biglearn_lite._report import spread_rows
 from biglearn_lite.claims import PROFILES
 from biglearn_lite.experiments import is_experiment
@@ -478,6 +478,8 @@ def test_what_came_later_is_said_where_it_is_set():
     part = labels_part(labelled=7, shift=1, flip=True)
     for said in ("labels=True", "labelled=7", "shift=1", "flip=True"):
         assert said in repr(part)
+    assert repr(TaskPart()) == "TaskPart(law='everything', arguments={}, count=0)"
+    assert "per='number'" in repr(TaskPart(per="number"))
     game = "Adversarial(pairing='relativistic', strength=0.3, penalty='exact', "
     game += "penalised='target', communication=0.0, share=0.25, rate=1.0, width=0, "
     assert repr(Adversarial()) == game + "depth=0)"
