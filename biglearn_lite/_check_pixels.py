@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,7 +85,7 @@ def _told(answer: Callable[[Any], float]) -> str | None:
         got, right = answer(law.clone()), (law * (law / apart).log()).sum().item()
         if near(got, right, 1e-9):
             continue
-        if near(got, right / 0.6931471805599453, 1e-9):
+        if near(got, right / math.log(2), 1e-9):
             return "in nats: logarithms to the base e"
         if near(got, (apart * (apart / law).log()).sum().item(), 1e-9):
             return "the mean is over what happens, the joint law"

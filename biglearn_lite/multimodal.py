@@ -345,7 +345,7 @@ def row_loss(model: AnyConditionalTransformer, x: Tensor, task: Task) -> Tensor:
         mean over rows of  - 1 / size(T) sum over t in T of  log p(x_t | x_S)   in nats
     """
     said = model.token_log_prob(x, task.source, task.target)  # (B, L)
-    return -(said.sum(1) / task.target.sum(1)).mean()
+    return _mean_by_row(said, task)
 
 
 def number_loss(model: ImageLabelModel, x: Tensor, task: Task) -> Tensor:
@@ -357,6 +357,11 @@ def number_loss(model: ImageLabelModel, x: Tensor, task: Task) -> Tensor:
     """
     said = model.token_log_prob(x, task.source, task.target)  # (B, L)
     said = torch.where(model.trunk.is_label, said, said / model.config.pixels)
+    return _mean_by_row(said, task)
+
+
+def _mean_by_row(said: Tensor, task: Task) -> Tensor:
+    """Minus the mean over the targets of each row, then over the rows."""
     return -(said.sum(1) / task.target.sum(1)).mean()
 
 
