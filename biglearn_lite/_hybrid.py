@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from biglearn_lite._adversarial import AdversarialTraining, Made
+from biglearn_lite._modalities import KINDS, Modalities
 from biglearn_lite._optimise import compiled
 from biglearn_lite.multimodal import (
     ImageLabelDiscriminator,
@@ -20,6 +21,7 @@ from biglearn_lite.multimodal import (
 
 if TYPE_CHECKING:
     from biglearn_lite.gan import Adversarial
+    from biglearn_lite.tasks import TaskSampler
 
 
 class HybridTraining(AdversarialTraining):
@@ -34,11 +36,13 @@ class HybridTraining(AdversarialTraining):
     def prepare(self, loss: Adversarial) -> None:
         """See `AdversarialTraining`; the third loss is a graph too."""
         super().prepare(loss)
+        if loss.label_batch:
+            self.asking, self.sampler = parted(self.sampler)
         self.label_loss = compiled(label_loss) if self.compile else label_loss
 
     def _judge(self, loss: Adversarial) -> ImageLabelDiscriminator:
         sizes = self.model.config
-        return ImageLabelDiscriminator(loss.judge(sizes), sizes.layout)
+        return ImageLabelDiscriminator(loss.judge(sizes), sizes.layout, loss.projection)
 
     def _check_model(self) -> None:
         if (matching := self.model.config.matching) != "hybrid":
@@ -46,17 +50,40 @@ class HybridTraining(AdversarialTraining):
                 f"A game needs sizes with matching='hybrid', got {matching!r}; its "
                 "loss is multimodal.row_loss."
             )
-        for name in ("communication", "score"):
-            if got := getattr(self.game, name):
-                raise ValueError(
-                    f"A hybrid has no {name} yet, got adversarial.{name}={got}; "
-                    "leave it out."
-                )
+        if got := self.game.communication:
+            raise ValueError(
+                f"A hybrid has no communication yet, got adversarial.communication="
+                f"{got}; leave it out."
+            )
 
     def _generator_losses(self, made: Made, pair: list[Made]) -> tuple[Tensor, ...]:
-        (played,) = super()._generator_losses(made, pair)
-        said = self.label_loss(self.model, *made[:3])
+        x, source, target, *noise = made
+        second = self.model.trunk.labels_first(source, target)
+        (played,) = super()._generator_losses((x, *second, *noise), pair)
+        said = self.label_loss(self.model, *self._asked(made))
         return played + self.game.labels * said, said
+
+    def _asked(self, made: Made) -> Made:
+        """Tokens, source and target of what is asked of labels."""
+        if not self.game.label_batch:
+            return made[:3]
+        x, task = self.batches.ask(self.game.label_batch, self.asking, self.generator)
+        return x, task.source, task.target
+
+
+def parted(sampler: TaskSampler) -> tuple[Modalities, Modalities]:
+    """The tasks that ask for labels, and those for patches; joint ones are in both.
+
+    Both factors of the chain rule keep their laws of tasks, `q(S, T)` given that there
+    is something to match.
+    """
+    if not isinstance(sampler, Modalities):
+        raise ValueError(
+            "adversarial.label_batch parts the kinds of tasks.law = 'modalities', got "
+            f"{sampler}; leave it out."
+        )
+    patches = [kind for kind in KINDS if kind != "classification"]
+    return sampler.only("classification", "joint"), sampler.only(*patches)
 
 
 def game_of(model: nn.Module) -> type[AdversarialTraining]:

@@ -66,6 +66,16 @@ class Modalities(TaskSampler):
         said |= self._ratios
         return f"modalities({', '.join(f'{k}={v}' for k, v in said.items())})"
 
+    def only(self, *kinds: str) -> Modalities:
+        """The same law of the tasks of these kinds; errors if none of them comes up."""
+        kept = [self._shares[kind] * (kind in kinds) for kind in KINDS]
+        if not (total := sum(kept)):
+            raise ValueError(
+                f"No task is one of {', '.join(kinds)} in {self}; give one a share."
+            )
+        shares = [share / total for share in kept]
+        return Modalities(self.length, self._labels, shares, self._ratios)
+
     def _split(self, union: Tensor, noise: Tensor) -> Task:
         """As a `TaskSampler` splits it, whatever the modalities."""
         return self._any._split(union, noise)

@@ -146,8 +146,12 @@ class ImageLabelContent(nn.Module):
         """(B, L, P) tokens, zero where they are not shown -> (B, L, W)."""
         image, pixels = self.layout.image, self.layout.pixels
         patches = self.patches(values[:, :image, :pixels])  # (B, N, W)
-        symbols = values[:, image:].argmax(-1) + self.first  # (B, M)
-        return torch.cat([patches, self.labels(symbols).to(patches)], 1)
+        labels = self.labels(self.symbols(values))  # (B, M, W)
+        return torch.cat([patches, labels.to(patches)], 1)
+
+    def symbols(self, values: Tensor) -> Tensor:
+        """What the labels say, in the vocabulary that they share: (B, M)."""
+        return values[:, self.layout.image :].argmax(-1) + self.first
 
 
 class LabelHead(nn.Module):

@@ -50,7 +50,11 @@ __all__ = [
 PAIRINGS = ("relativistic", "naive")
 PENALTIES = ("exact", "difference")
 PENALISED = ("target", "union")
-FROM_ZERO = ("strength", "communication", "rate", "width", "depth", "labels", "score")
+FROM_ZERO = (
+    "strength", "communication", "rate", "width", "depth", "labels", "score",
+    "label_batch",
+)  # fmt: skip
+LATER = "labels", "score", "label_batch", "projection"
 STEP = 0.03  # of the finite difference, for tokens of size one
 SMALL = 1e-8  # under a root, whose slope at zero is not finite
 
@@ -74,6 +78,11 @@ class Adversarial:
             hybrid `multimodal.ImageLabelModel` plays.
         score: weight of the energy score in the generator's loss, which keeps its
             completions as various as they have to be; 0: none.
+        label_batch: rows of a batch of their own for the cross-entropy. The game is
+            then played by tasks that ask for patches only; it costs several times as
+            much a row. 0: one batch for both.
+        projection: whether a hybrid's judge has a logit for each label that is given,
+            see `multimodal.ImageLabelDiscriminator`.
     """
 
     pairing: str = "relativistic"
@@ -87,9 +96,11 @@ class Adversarial:
     depth: int = 0
     labels: float = 1.0
     score: float = 0.0
+    label_batch: int = 0
+    projection: bool = False
 
     def __repr__(self) -> str:
-        return said_where_set(self, ["labels", "score"])
+        return said_where_set(self, LATER)
 
     def __post_init__(self) -> None:
         known = {"pairing": PAIRINGS, "penalty": PENALTIES, "penalised": PENALISED}
@@ -272,9 +283,9 @@ def energy_score(one: Tensor, other: Tensor, real: Tensor, target: Tensor) -> Te
         target: (B, L) boolean; nothing else is looked at.
 
     Returns:
-        The mean over rows.
+        The mean over rows; one that asks for nothing counts almost nothing.
     """
-    share = target / target.sum(1, keepdim=True)
+    share = target / target.sum(1, keepdim=True).clamp(min=1)
 
     def far(a: Tensor, b: Tensor) -> Tensor:
         # where, not a product: what is hidden may be NaN, and 0 * NaN is NaN

@@ -310,14 +310,25 @@ class ImageLabelDiscriminator(Discriminator):
     this is the second factor of the chain rule. A row that asks for no patch has the
     logit 0.
 
+    With a projection each given label `y_m` adds `<e(y_m), h_m>`, where `h_m` is what
+    its token has seen of the patches (Miyato and Koyama 2018, equation 4): `log p(x|y)`
+    is `log p(x) + log p(y|x)` less what `y` alone decides, and this is the second term.
+
     Args:
         sizes: of the trunk.
         layout: of the tokens.
+        projection: whether labels add logits.
     """
 
-    def __init__(self, sizes: TransformerSizes, layout: Layout) -> None:
+    def __init__(
+        self, sizes: TransformerSizes, layout: Layout, projection: bool = False
+    ) -> None:
         super().__init__(sizes, ImageLabelTrunk(sizes, layout))
         start_tables(self)
+        symbols = sum(layout.choices)
+        self.fit = nn.Embedding(symbols, sizes.width) if projection else None
+        if projection:
+            nn.init.zeros_(self.fit.weight)
 
     def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Logits (B,) of samples (B, L, P) under tasks (B, L), unchecked."""
@@ -325,7 +336,18 @@ class ImageLabelDiscriminator(Discriminator):
         some = asked.any(1)  # (B,)
         # a mean over nothing would be NaN, and its slope too
         pooled = torch.where(some[:, None], asked, given)
-        return torch.where(some, super().forward(x, given, pooled), 0.0)
+        hidden = self.hidden(x, given, pooled)  # (B, L, W)
+        logits = self.said(hidden, pooled)  # (B,)
+        if self.fit is not None:
+            logits = logits + self._fit(hidden, x, given)
+        return torch.where(some, logits, 0.0)
+
+    def _fit(self, hidden: Tensor, x: Tensor, given: Tensor) -> Tensor:
+        """How well the patches fit the labels that are given: (B,)."""
+        first = self.trunk.content.layout.image
+        symbols = self.trunk.content.symbols(torch.where(given[..., None], x, 0.0))
+        fit = (hidden[:, first:].float() * self.fit(symbols)).sum(-1)  # (B, M)
+        return (fit * given[:, first:]).sum(1)
 
 
 def start_tables(net: ImageLabelModel | ImageLabelDiscriminator) -> None:
@@ -351,9 +373,8 @@ def row_loss(model: AnyConditionalTransformer, x: Tensor, task: Task) -> Tensor:
 def number_loss(model: ImageLabelModel, x: Tensor, task: Task) -> Tensor:
     """`row_loss` with the nats of a patch divided by its `D` numbers.
 
-    The density of a large patch has many more nats than the chance of a label, and so
-    the larger slope. Here a patch and a label weigh about the same. The best model is
-    not moved: each `log p(x_t | x_S)` keeps its own optimum.
+    The density of a large patch has more nats than the chance of a label, and a larger
+    slope. Here both weigh about the same, and the best model is where it was.
     """
     said = model.token_log_prob(x, task.source, task.target)  # (B, L)
     said = torch.where(model.trunk.is_label, said, said / model.config.pixels)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from biglearn_lite import training
@@ -19,7 +20,14 @@ from biglearn_lite._hybrid import HybridTraining, game_of
 from biglearn_lite._label_report import said_of
 from biglearn_lite._label_tokens import Layout
 from biglearn_lite._report import Asked
-from biglearn_lite.gan import Adversarial, BigLearnGAN, GANSizes, discriminator_loss
+from biglearn_lite.gan import (
+    Adversarial,
+    BigLearnGAN,
+    GANSizes,
+    discriminator_loss,
+    energy_score,
+    generator_loss,
+)
 from biglearn_lite.metrics import (
     Unlabelled,
     block_sources,
@@ -624,8 +632,77 @@ def test_the_loss_of_the_generator_is_both_with_a_weight():
         assert ("head.labels.logits.weight" in grown(run.model)) == bool(weight)
 
 
+def test_labels_with_a_batch_of_their_own():
+    """Its rows ask for labels, those of the game for patches, as often as before."""
+    run = start(label_batch=400, batch=300)
+    label = run.model.trunk.is_label
+    made, task = run._draw()
+    assert len(made[0]) == 300
+    assert task.target[:, ~label].any(1).all()
+    assert run.sampler._shares["within"] == pytest.approx(0.2 / 0.8)
+    x, source, target = run._asked(made)
+    assert len(x) == 400
+    assert target[:, label].any(1).all()
+    joint = (~source.any(1) & target.all(1)).double().mean().item()
+    assert joint == pytest.approx(0.5, abs=0.1)  # 0.2 of 0.2 + 0.2
+    before = run.generator.get_state()
+    total, said = run._generator_losses(made, [])
+    run.generator.set_state(before)
+    asked = run._asked(made)
+    torch.testing.assert_close(said, label_loss(run.model, *asked))
+    played = loss_of_generator(run.model, run.judge, made, [], run.game)
+    torch.testing.assert_close(total, played + said)
+
+
+def test_the_score_of_a_hybrid_is_that_of_patches_given_all_labels():
+    run = start(score=2.0, batch=64)
+    made, _ = run._draw()
+    made = (*made, *run.model.draw_noise(64, seeded(8)))
+    total, said = run._generator_losses(made, [])
+    x, source, target, *noise = made
+    one, other = (
+        run.model(x, source, target, *each) for each in (noise[:2], noise[2:])
+    )
+    patches = target & ~run.model.trunk.is_label
+    some = patches.any(1)
+    played = generator_loss(run.judge, x, one, source, target)
+    score = energy_score(one[some], other[some], x[some], patches[some])
+    wanted = played + 2 * score * some.float().mean() + said
+    torch.testing.assert_close(total, wanted, rtol=0, atol=1e-4)  # the others: 1e-4
+
+
+def test_a_projection_adds_a_logit_for_each_label_that_is_given():
+    """By hand, from the vectors of the trunk; it starts at nothing and is learned."""
+    model = build("hybrid")
+    sizes, layout = Adversarial().judge(model.config), model.config.layout
+    with first_weights(4):
+        plain = ImageLabelDiscriminator(sizes, layout)
+    with first_weights(4):
+        judge = ImageLabelDiscriminator(sizes, layout, projection=True)
+    x, task = tokens_of(model), tasks_of(model)
+    roles = task.source, task.target
+    torch.testing.assert_close(judge(x, *roles), plain(x, *roles), rtol=0, atol=0)
+    nn.init.normal_(judge.fit.weight, generator=seeded(5))
+    given, asked = judge.trunk.labels_first(*roles)
+    hidden = judge.hidden(x, given, asked)
+    labels = model.split(x)[1]
+    first = [0, 5, 7]  # of classes, and of two attributes
+    for row in range(B):
+        wanted = plain(x, *roles)[row]
+        for m in range(3):
+            if given[row, 4 + m] and asked[row].any():
+                vector = judge.fit.weight[first[m] + labels[row, m]]
+                wanted = wanted + vector @ hidden[row, 4 + m]
+        torch.testing.assert_close(judge(x, *roles)[row], wanted)
+    torch.testing.assert_close(
+        judge(hide(x, task.union), *roles), judge(x, *roles), rtol=0, atol=0
+    )
+    judge(x, *roles).square().sum().backward()
+    assert judge.fit.weight.grad.abs().max() > 0
+
+
 def test_all_weights_of_both_players_learn():
-    run = start(batch=64)
+    run = start(batch=64, projection=True, label_batch=8)
     nets = run.model, run.judge
     before = [[p.detach().clone() for p in net.parameters()] for net in nets]
     for step in range(3):
@@ -651,8 +728,9 @@ def test_a_generator_of_an_image_alone_is_the_other_game():
     ("changes", "said"),
     [
         ({"communication": 0.5}, "no communication"),
-        ({"score": 0.5}, "no score"),
         ({"muon": 1.0}, "muon means"),
+        ({"label_batch": 4, "law": TaskSampler(7)}, "label_batch parts the kinds"),
+        ({"label_batch": 4, "law": modalities(7, 3, within=1.0)}, "No task is one of"),
     ],
 )
 def test_games_that_cannot_be(changes, said):
@@ -670,7 +748,8 @@ def test_a_likelihood_model_plays_no_game():
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_compiled_equals_eager(graphs, capsys):
     """Four whole graphs: samples, and the three losses."""
-    eager, whole = start(compile=False), start(compile=True)
+    game = {"score": 1.0, "projection": True, "label_batch": 8}
+    eager, whole = start(compile=False, **game), start(compile=True, **game)
     for step in range(3):
         a, b = eager.step(step), whole.step(step)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -678,8 +757,13 @@ def test_compiled_equals_eager(graphs, capsys):
     assert "eager" not in capsys.readouterr().err
 
 
+GAMES = {"hybrid": {}, "parted": {"label_batch": 5, "score": 1.0, "projection": True}}
+
+
 def train(matching, folder=None, minutes=None):
-    model = build(matching).requires_grad_(True)
+    model = build(
+        "likelihood" if matching == "likelihood" else "hybrid"
+    ).requires_grad_(True)
     x = tokens_of(model, rows=40)
     observed = torch.ones(40, model.length, dtype=torch.bool)
     observed[10:, model.config.image :] = False
@@ -689,20 +773,20 @@ def train(matching, folder=None, minutes=None):
         modalities(model.length, 3, **LAWS),
         Settings(steps=6, batch=8, log=2, warmup=1, rate=1e-3),
         seed=3,
-        loss=row_loss if matching == "likelihood" else Adversarial(),
+        loss=row_loss if matching == "likelihood" else Adversarial(**GAMES[matching]),
         folder=folder,
         minutes=minutes,
     )
 
 
-@pytest.mark.parametrize("matching", MATCHINGS)
+@pytest.mark.parametrize("matching", ["likelihood", *GAMES])
 def test_stopped_and_resumed_is_the_same_run(matching, tmp_path, monkeypatch):
     """With most rows unlabelled, whose labels are NaN: nothing of them is read."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     whole, history, done = train(matching)
     assert done
     assert [entry["step"] for entry in history] == [2, 4, 6]
-    assert ("cross-entropy" in history[0]) == (matching == "hybrid")
+    assert ("cross-entropy" in history[0]) == (matching in GAMES)
     for _ in range(2):
         assert not train(matching, tmp_path, minutes=0)[2]
     again, resumed, done = train(matching, tmp_path)
