@@ -85,6 +85,12 @@ class AdversarialTraining(_Training):
                 "A game is played by a BigLearnGAN, got a model of the class "
                 f"{type(self.model).__name__}; give it a loss of its own."
             )
+        for name in ("label_batch", "projection"):
+            if got := getattr(self.game, name):
+                raise ValueError(
+                    f"A BigLearnGAN has no labels, got adversarial.{name}={got}; leave "
+                    "it out, or train an image-label model."
+                )
 
     def _rates(self) -> tuple[tuple[nn.Module, float], ...]:
         rate = self.settings.rate

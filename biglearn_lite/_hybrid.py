@@ -1,7 +1,9 @@
 """One step of the hybrid matching: a game on patches, cross-entropy on labels.
 
 The game is that of `_adversarial`: what is asked of labels is given to both players
-there (see `multimodal`). Cross-entropy is added to what the generator makes small.
+there (see `multimodal`). Cross-entropy is added to what the generator makes small. Its
+slope is a small part of the sum, which is what `labels` and `label_batch` of
+`Adversarial` are for.
 """
 
 from __future__ import annotations

@@ -520,6 +520,9 @@ def test_a_game_is_for_a_gan_and_has_no_muon():
     data, law = Batches(torch.zeros(4, L, P)), TaskSampler(L)
     with pytest.raises(ValueError, match=r"muon means nothing in a game, got 1\.0"):
         fit(fresh(BigLearnGAN, SIZES), data, law, settings, seed=0, loss=Adversarial())
+    for name in ("label_batch", "projection"):
+        with pytest.raises(ValueError, match=f"has no labels, got adversarial.{name}"):
+            start(**{name: True})
     with pytest.raises(TypeError, match="class Linear; give it a loss of its own"):
         fit(nn.Linear(1, 1), data, law, Settings(steps=1, batch=1), seed=0,
             loss=Adversarial())  # fmt: skip
