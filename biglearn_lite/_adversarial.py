@@ -215,7 +215,9 @@ def loss_of_generator(
     loss = generator_loss(judge, real, fake, source, target, game.pairing)
     if game.score:
         other = model(*made[:3], *made[5:])
-        loss = loss + game.score * energy_score(fake, other, real, target)
+        # the token of a label can be longer than that of a patch
+        drawn = (each[..., : model.config.pixels] for each in (fake, other, real))
+        loss = loss + game.score * energy_score(*drawn, target)
     if pair:
         one, other = (model(*each) for each in pair)
         roles = (*pair[0][1:3], *pair[1][1:3])

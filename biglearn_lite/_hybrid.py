@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from biglearn_lite._adversarial import AdversarialTraining, Made
@@ -23,7 +24,6 @@ from biglearn_lite.multimodal import (
 
 if TYPE_CHECKING:
     from biglearn_lite.gan import Adversarial
-    from biglearn_lite.tasks import TaskSampler
 
 
 class HybridTraining(AdversarialTraining):
@@ -40,6 +40,7 @@ class HybridTraining(AdversarialTraining):
         super().prepare(loss)
         if loss.label_batch:
             self.asking, self.sampler = parted(self.sampler)
+            self.steps, self.batch = self.settings.sizes(self.sampler)
         self.label_loss = compiled(label_loss) if self.compile else label_loss
 
     def _judge(self, loss: Adversarial) -> ImageLabelDiscriminator:
@@ -69,23 +70,28 @@ class HybridTraining(AdversarialTraining):
         """Tokens, source and target of what is asked of labels."""
         if not self.game.label_batch:
             return made[:3]
-        x, task = self.batches.ask(self.game.label_batch, self.asking, self.generator)
+        rows = self.game.label_batch
+        with torch.autocast(self.device.type, enabled=False):  # as all data is drawn
+            x, task = self.batches.ask(rows, self.asking, self.generator)
         return x, task.source, task.target
 
 
-def parted(sampler: TaskSampler) -> tuple[Modalities, Modalities]:
+def parted(sampler: Modalities) -> tuple[Modalities, Modalities]:
     """The tasks that ask for labels, and those for patches; joint ones are in both.
 
-    Both factors of the chain rule keep their laws of tasks, `q(S, T)` given that there
-    is something to match.
+    Both factors of the chain rule keep their laws of tasks: for rows with labels it is
+    `q(S, T)`, given that there is something to match. Of a row without labels the first
+    asks nothing that counts; `data.labelled_share` makes such rows fewer.
     """
-    if not isinstance(sampler, Modalities):
-        raise ValueError(
-            "adversarial.label_batch parts the kinds of tasks.law = 'modalities', got "
-            f"{sampler}; leave it out."
-        )
     patches = [kind for kind in KINDS if kind != "classification"]
-    return sampler.only("classification", "joint"), sampler.only(*patches)
+    try:
+        return sampler.only("classification", "joint"), sampler.only(*patches)
+    except (AttributeError, ValueError):
+        raise ValueError(
+            "adversarial.label_batch needs tasks.law = 'modalities', with tasks that "
+            f"ask for labels and tasks that ask for patches, got {sampler}; leave it "
+            "out."
+        ) from None
 
 
 def game_of(model: nn.Module) -> type[AdversarialTraining]:

@@ -56,6 +56,11 @@ class GANSizes:
         """None: a step from one symbol to another has no slope."""
         return 0
 
+    @property
+    def pixels(self) -> int:
+        """`D`, the numbers of a token that are drawn: all of them."""
+        return self.values
+
     def trunk(self) -> TransformerSizes:
         """The sizes of the generator's trunk."""
         shared = ("length", "values", "width", "depth", "heads")

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from biglearn_lite._later import said_where_set
 from biglearn_lite._players import BigLearnGAN, Discriminator, GANSizes
+from biglearn_lite._task_checks import whole
 from biglearn_lite.transformer import TransformerSizes
 
 __all__ = [
@@ -52,7 +53,6 @@ PENALTIES = ("exact", "difference")
 PENALISED = ("target", "union")
 FROM_ZERO = (
     "strength", "communication", "rate", "width", "depth", "labels", "score",
-    "label_batch",
 )  # fmt: skip
 LATER = "labels", "score", "label_batch", "projection"
 STEP = 0.03  # of the finite difference, for tokens of size one
@@ -78,11 +78,13 @@ class Adversarial:
             hybrid `multimodal.ImageLabelModel` plays.
         score: weight of the energy score in the generator's loss, which keeps its
             completions as various as they have to be; 0: none.
-        label_batch: rows of a batch of their own for the cross-entropy. The game is
-            then played by tasks that ask for patches only; it costs several times as
-            much a row. 0: one batch for both.
-        projection: whether a hybrid's judge has a logit for each label that is given,
-            see `multimodal.ImageLabelDiscriminator`.
+        label_batch: rows of a batch of their own for the cross-entropy, which all ask
+            for labels, if they have any; the game has the tasks that ask for patches,
+            and `training.targets` counts those. A row of the game costs several times
+            as much. Labels are then weighted by `labels` alone, and no longer by their
+            share of the tasks. 0: one batch for both.
+        projection: whether a hybrid's judge has a logit for each given label, see
+            `multimodal.ImageLabelDiscriminator`.
     """
 
     pairing: str = "relativistic"
@@ -115,6 +117,7 @@ class Adversarial:
                 raise ValueError(
                     f"adversarial.{name} is 0 or more, got {getattr(self, name)}."
                 )
+        whole("adversarial.label_batch", self.label_batch, least=0)
         if not 0 < self.share <= 1:
             raise ValueError(
                 f"adversarial.share is above 0 and at most 1, got {self.share}."

@@ -310,9 +310,9 @@ class ImageLabelDiscriminator(Discriminator):
     this is the second factor of the chain rule. A row that asks for no patch has the
     logit 0.
 
-    With a projection each given label `y_m` adds `<e(y_m), h_m>`, where `h_m` is what
-    its token has seen of the patches (Miyato and Koyama 2018, equation 4): `log p(x|y)`
-    is `log p(x) + log p(y|x)` less what `y` alone decides, and this is the second term.
+    With a projection each given label `y_m` adds `<e(y_m), h_m>`, with the vector `h_m`
+    at its token: of `log q(x|y) / p(x|y)` the part that compares `q(y|x)` with `p(y|x)`
+    (Miyato and Koyama 2018; there `h` knows `x` only, here all that is given).
 
     Args:
         sizes: of the trunk.
@@ -326,9 +326,9 @@ class ImageLabelDiscriminator(Discriminator):
         super().__init__(sizes, ImageLabelTrunk(sizes, layout))
         start_tables(self)
         symbols = sum(layout.choices)
-        self.fit = nn.Embedding(symbols, sizes.width) if projection else None
+        self.values = nn.Embedding(symbols, sizes.width) if projection else None
         if projection:
-            nn.init.zeros_(self.fit.weight)
+            nn.init.zeros_(self.values.weight)
 
     def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Logits (B,) of samples (B, L, P) under tasks (B, L), unchecked."""
@@ -338,16 +338,16 @@ class ImageLabelDiscriminator(Discriminator):
         pooled = torch.where(some[:, None], asked, given)
         hidden = self.hidden(x, given, pooled)  # (B, L, W)
         logits = self.said(hidden, pooled)  # (B,)
-        if self.fit is not None:
-            logits = logits + self._fit(hidden, x, given)
+        if self.values is not None:
+            logits = logits + self._fits(hidden, x, given)
         return torch.where(some, logits, 0.0)
 
-    def _fit(self, hidden: Tensor, x: Tensor, given: Tensor) -> Tensor:
-        """How well the patches fit the labels that are given: (B,)."""
+    def _fits(self, hidden: Tensor, x: Tensor, given: Tensor) -> Tensor:
+        """How well patches fit the labels that are given: (B,)."""
         first = self.trunk.content.layout.image
         symbols = self.trunk.content.symbols(torch.where(given[..., None], x, 0.0))
-        fit = (hidden[:, first:].float() * self.fit(symbols)).sum(-1)  # (B, M)
-        return (fit * given[:, first:]).sum(1)
+        fits = (hidden[:, first:].float() * self.values(symbols)).sum(-1)  # (B, M)
+        return (fits * given[:, first:]).sum(1)
 
 
 def start_tables(net: ImageLabelModel | ImageLabelDiscriminator) -> None:

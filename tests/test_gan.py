@@ -522,7 +522,7 @@ def test_a_game_is_for_a_gan_and_has_no_muon():
         fit(fresh(BigLearnGAN, SIZES), data, law, settings, seed=0, loss=Adversarial())
     for name in ("label_batch", "projection"):
         with pytest.raises(ValueError, match=f"has no labels, got adversarial.{name}"):
-            start(**{name: True})
+            start(**{name: 4})
     with pytest.raises(TypeError, match="class Linear; give it a loss of its own"):
         fit(nn.Linear(1, 1), data, law, Settings(steps=1, batch=1), seed=0,
             loss=Adversarial())  # fmt: skip

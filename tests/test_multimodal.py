@@ -5,6 +5,7 @@ The oracles are closed forms, a loop by hand, and a law that can be enumerated.
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ from biglearn_lite.multimodal import (
 )
 from biglearn_lite.runs import load_run, read_run, save_run
 from biglearn_lite.tasks import Task, TaskSampler, modalities
-from biglearn_lite.training import Batches, Settings, fit
+from biglearn_lite.training import Batches, Settings, fit, mean_targets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +57,7 @@ LAWS = {
     "classification": 0.2, "generation": 0.1, "completion": 0.2, "joint": 0.2,
     "marginal": 0.1, "within": 0.2,
 }  # fmt: skip
+GAMES = {"hybrid": {}, "parted": {"label_batch": 5, "score": 1.0, "projection": True}}
 B = 12
 
 
@@ -483,10 +485,16 @@ def test_gradients_are_finite_beside_nan(matching):
 # ------------------------------------------------------------------ the hybrid
 
 
-def judge_of(model):
+def judge_of(model, projection=True):
+    """A judge; with a projection that says something."""
     sizes = model.config
     with first_weights(7):
-        return ImageLabelDiscriminator(Adversarial().judge(sizes), sizes.layout)
+        judge = ImageLabelDiscriminator(
+            Adversarial().judge(sizes), sizes.layout, projection
+        )
+    if projection:
+        nn.init.normal_(judge.values.weight, generator=seeded(5))
+    return judge
 
 
 @pytest.fixture
@@ -494,9 +502,9 @@ def hybrid():
     return build("hybrid")
 
 
-@pytest.fixture
-def judge(hybrid):
-    return judge_of(hybrid)
+@pytest.fixture(params=[False, True], ids=["plain", "projection"])
+def judge(hybrid, request):
+    return judge_of(hybrid, request.param)
 
 
 def test_generated_patches_have_the_real_labels_beside_them(hybrid):
@@ -634,7 +642,7 @@ def test_the_loss_of_the_generator_is_both_with_a_weight():
 
 def test_labels_with_a_batch_of_their_own():
     """Its rows ask for labels, those of the game for patches, as often as before."""
-    run = start(label_batch=400, batch=300)
+    run = start(label_batch=400, batch=300, labels=2.5)
     label = run.model.trunk.is_label
     made, task = run._draw()
     assert len(made[0]) == 300
@@ -651,7 +659,32 @@ def test_labels_with_a_batch_of_their_own():
     asked = run._asked(made)
     torch.testing.assert_close(said, label_loss(run.model, *asked))
     played = loss_of_generator(run.model, run.judge, made, [], run.game)
-    torch.testing.assert_close(total, played + said)
+    torch.testing.assert_close(total, played + 2.5 * said)
+    again = run._asked(made)
+    assert not torch.equal(asked[0], again[0])
+
+
+def test_tokens_that_are_asked_for_are_those_of_the_game():
+    """Of six steps' worth of targets in the law of its tasks."""
+    run = start(label_batch=4, steps=0, targets=6000, batch=0, step_targets=60)
+    mean = mean_targets(run.sampler)
+    assert run.batch == round(60 / mean)
+    assert run.steps == math.ceil(6000 / (run.batch * mean))
+    assert run.steps == start(steps=0, targets=6000, batch=run.batch,
+                              law=run.sampler).steps  # fmt: skip
+
+
+def test_labels_are_drawn_in_full_precision():
+    seen = []
+
+    def probe(x, generator):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return x
+
+    run = start(label_batch=4, half=True)
+    run.batches = replace(run.batches, transform=probe)
+    run.step(0)
+    assert seen == [False] * 3
 
 
 def test_the_score_of_a_hybrid_is_that_of_patches_given_all_labels():
@@ -666,7 +699,8 @@ def test_the_score_of_a_hybrid_is_that_of_patches_given_all_labels():
     patches = target & ~run.model.trunk.is_label
     some = patches.any(1)
     played = generator_loss(run.judge, x, one, source, target)
-    score = energy_score(one[some], other[some], x[some], patches[some])
+    drawn = (each[some][:, :4, :3] for each in (one, other, x))  # no label, no padding
+    score = energy_score(*drawn, patches[some, :4])
     wanted = played + 2 * score * some.float().mean() + said
     torch.testing.assert_close(total, wanted, rtol=0, atol=1e-4)  # the others: 1e-4
 
@@ -682,7 +716,7 @@ def test_a_projection_adds_a_logit_for_each_label_that_is_given():
     x, task = tokens_of(model), tasks_of(model)
     roles = task.source, task.target
     torch.testing.assert_close(judge(x, *roles), plain(x, *roles), rtol=0, atol=0)
-    nn.init.normal_(judge.fit.weight, generator=seeded(5))
+    nn.init.normal_(judge.values.weight, generator=seeded(5))
     given, asked = judge.trunk.labels_first(*roles)
     hidden = judge.hidden(x, given, asked)
     labels = model.split(x)[1]
@@ -691,14 +725,14 @@ def test_a_projection_adds_a_logit_for_each_label_that_is_given():
         wanted = plain(x, *roles)[row]
         for m in range(3):
             if given[row, 4 + m] and asked[row].any():
-                vector = judge.fit.weight[first[m] + labels[row, m]]
+                vector = judge.values.weight[first[m] + labels[row, m]]
                 wanted = wanted + vector @ hidden[row, 4 + m]
         torch.testing.assert_close(judge(x, *roles)[row], wanted)
     torch.testing.assert_close(
         judge(hide(x, task.union), *roles), judge(x, *roles), rtol=0, atol=0
     )
     judge(x, *roles).square().sum().backward()
-    assert judge.fit.weight.grad.abs().max() > 0
+    assert judge.values.weight.grad.abs().max() > 0
 
 
 def test_all_weights_of_both_players_learn():
@@ -729,8 +763,13 @@ def test_a_generator_of_an_image_alone_is_the_other_game():
     [
         ({"communication": 0.5}, "no communication"),
         ({"muon": 1.0}, "muon means"),
-        ({"label_batch": 4, "law": TaskSampler(7)}, "label_batch parts the kinds"),
-        ({"label_batch": 4, "law": modalities(7, 3, within=1.0)}, "No task is one of"),
+        ({"label_batch": 4, "law": TaskSampler(7)}, "label_batch needs tasks.law"),
+        ({"label_batch": 4, "law": modalities(7, 3, within=1.0)}, "label_batch needs"),
+        (
+            {"label_batch": 4, "law": modalities(7, 3, classification=1.0)},
+            "leave it out",
+        ),
+        ({"label_batch": 2.5}, "label_batch must be an integer"),
     ],
 )
 def test_games_that_cannot_be(changes, said):
@@ -746,18 +785,15 @@ def test_a_likelihood_model_plays_no_game():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
-def test_compiled_equals_eager(graphs, capsys):
+@pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
+def test_compiled_equals_eager(graphs, capsys, game):
     """Four whole graphs: samples, and the three losses."""
-    game = {"score": 1.0, "projection": True, "label_batch": 8}
     eager, whole = start(compile=False, **game), start(compile=True, **game)
     for step in range(3):
         a, b = eager.step(step), whole.step(step)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert len(graphs) == 4
     assert "eager" not in capsys.readouterr().err
-
-
-GAMES = {"hybrid": {}, "parted": {"label_batch": 5, "score": 1.0, "projection": True}}
 
 
 def train(matching, folder=None, minutes=None):
@@ -797,7 +833,7 @@ def test_stopped_and_resumed_is_the_same_run(matching, tmp_path, monkeypatch):
 
 
 def test_half_precision_changes_little():
-    whole, half = start(half=False), start(half=True)
+    whole, half = (start(half=each, **GAMES["parted"]) for each in (False, True))
     one, other = whole.step(0), half.step(0)
     assert not torch.equal(one, other)
     torch.testing.assert_close(one, other, rtol=0.1, atol=0.03)

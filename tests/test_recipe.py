@@ -484,6 +484,8 @@ def test_what_came_later_is_said_where_it_is_set():
     game += "penalised='target', communication=0.0, share=0.25, rate=1.0, width=0, "
     assert repr(Adversarial()) == game + "depth=0)"
     assert repr(Adversarial(labels=0.5)) == game + "depth=0, labels=0.5)"
+    later = repr(Adversarial(label_batch=8, projection=True))
+    assert later == game + "depth=0, label_batch=8, projection=True)"
 
 
 def test_an_image_label_model_is_trained_measured_and_recorded(written, tmp_path):

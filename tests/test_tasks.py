@@ -337,6 +337,17 @@ def test_law_of_modalities(sizes):
         assert_law(drawn, law(seen))
 
 
+def test_some_kinds_only():
+    """Their law is the whole one, given that the task is one of them."""
+    full = {**EVEN, "target_ratio": None, **MODAL[5, 3][1]}
+    part = modal(5, 3)[0].only("classification", "joint", "within")
+    kept = {"classification": 0.5 / 0.7, "joint": 0.2 / 0.7}
+    law = modal_law(tuple(range(5)), {2, 3, 4}, kept, full)
+    assert_law(pairs_of(part.sample(DRAWS, seeded(4))), law)
+    with pytest.raises(ValueError, match="No task is one of marginal, within"):
+        part.only("marginal", "within")
+
+
 @pytest.mark.parametrize("sizes", MODAL)
 def test_pairs_of_modalities_share_their_union(sizes):
     sampler, law = modal(*sizes)
