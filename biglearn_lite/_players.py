@@ -221,16 +221,10 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Logits (B,) of samples (B, L, P) under tasks (B, L), unchecked."""
-        return self.said(self.hidden(x, source, target), target)
-
-    def hidden(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """What is seen of source and target, by token: (B, L, W)."""
-        return self.trunk(x, source, target, explicit=True, shown=source | target)
-
-    def said(self, hidden: Tensor, asked: Tensor) -> Tensor:
-        """Logits (B,) of the mean over tokens that are asked for, (B, L)."""
-        share = asked[..., None].to(hidden.dtype)
-        pooled = (hidden * share).sum(1) / share.sum(1)  # (B, W)
+        union = source | target
+        hidden = self.trunk(x, source, target, explicit=True, shown=union)  # (B, L, W)
+        asked = target[..., None].to(hidden.dtype)
+        pooled = (hidden * asked).sum(1) / asked.sum(1)  # (B, W)
         # by hand, since in bfloat16 the small difference of two logits would be lost
         logits = (pooled.float() * self.head.weight[0]).sum(-1)
         return logits + self.head.bias[0]  # (B,)

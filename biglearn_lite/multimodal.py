@@ -336,18 +336,18 @@ class ImageLabelDiscriminator(Discriminator):
         some = asked.any(1)  # (B,)
         # a mean over nothing would be NaN, and its slope too
         pooled = torch.where(some[:, None], asked, given)
-        hidden = self.hidden(x, given, pooled)  # (B, L, W)
-        logits = self.said(hidden, pooled)  # (B,)
-        if self.values is not None:
-            logits = logits + self._fits(hidden, x, given)
-        return torch.where(some, logits, 0.0)
+        judge = super().forward if self.values is None else self._projected
+        return torch.where(some, judge(x, given, pooled), 0.0)
 
-    def _fits(self, hidden: Tensor, x: Tensor, given: Tensor) -> Tensor:
-        """How well patches fit the labels that are given: (B,)."""
-        first = self.trunk.content.layout.image
+    def _projected(self, x: Tensor, given: Tensor, asked: Tensor) -> Tensor:
+        """A logit of each token: patches by the head, each label by a vector."""
+        first, shown = self.trunk.content.layout.image, given | asked
+        hidden = self.trunk(x, given, asked, explicit=True, shown=shown).float()
+        logits = (hidden * self.head.weight[0]).sum(-1) * asked / asked.sum(1, True)
         symbols = self.trunk.content.symbols(torch.where(given[..., None], x, 0.0))
-        fits = (hidden[:, first:].float() * self.values(symbols)).sum(-1)  # (B, M)
-        return (fits * given[:, first:]).sum(1)
+        fits = (hidden[:, first:] * self.values(symbols)).sum(-1)  # (B, M)
+        fits = fits * given[:, first:]
+        return logits.sum(1) + fits.sum(1) + self.head.bias[0]  # (B,)
 
 
 def start_tables(net: ImageLabelModel | ImageLabelDiscriminator) -> None:
