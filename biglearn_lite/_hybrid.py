@@ -8,6 +8,7 @@ slope is a small part of the sum, which is what `labels` and `label_batch` of
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,7 @@ from biglearn_lite.multimodal import (
 
 if TYPE_CHECKING:
     from biglearn_lite.gan import Adversarial
+    from biglearn_lite.tasks import TaskSampler
 
 
 class HybridTraining(AdversarialTraining):
@@ -76,7 +78,7 @@ class HybridTraining(AdversarialTraining):
         return x, task.source, task.target
 
 
-def parted(sampler: Modalities) -> tuple[Modalities, Modalities]:
+def parted(sampler: TaskSampler) -> tuple[Modalities, Modalities]:
     """The tasks that ask for labels, and those for patches; joint ones are in both.
 
     Both factors of the chain rule keep their laws of tasks: for rows with labels it is
@@ -84,14 +86,13 @@ def parted(sampler: Modalities) -> tuple[Modalities, Modalities]:
     asks nothing that counts; `data.labelled_share` makes such rows fewer.
     """
     patches = [kind for kind in KINDS if kind != "classification"]
-    try:
-        return sampler.only("classification", "joint"), sampler.only(*patches)
-    except (AttributeError, ValueError):
-        raise ValueError(
-            "adversarial.label_batch needs tasks.law = 'modalities', with tasks that "
-            f"ask for labels and tasks that ask for patches, got {sampler}; leave it "
-            "out."
-        ) from None
+    if isinstance(sampler, Modalities):
+        with suppress(ValueError):  # of a part without tasks
+            return sampler.only("classification", "joint"), sampler.only(*patches)
+    raise ValueError(
+        "adversarial.label_batch needs tasks.law = 'modalities', with tasks that ask "
+        f"for labels and tasks that ask for patches, got {sampler}; leave it out."
+    )
 
 
 def game_of(model: nn.Module) -> type[AdversarialTraining]:
