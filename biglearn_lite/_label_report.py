@@ -34,7 +34,7 @@ from biglearn_lite.tasks import Task
 
 __all__ = ["Unlabelled", "block_sources", "consistency", "label_report", "top_sources"]
 
-VISIBLE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # |S| / N
+VISIBLE = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # |S| / N
 CHUNK = 512
 
 
@@ -81,6 +81,7 @@ def label_report(
     rows: int = 2560,
     samples: int = 5120,
     draws: int = 20,
+    seen: int = 0,
 ) -> dict[str, Any]:
     """Ask an image-label model what it says of labels, and what it makes of them.
 
@@ -97,6 +98,7 @@ def label_report(
             accuracy"` is the share of labels that a judge reads as they were asked
             for, of each class, or of each attribute.
         draws: of each floor, and of distances at most.
+        seen: test rows at most that are classified from parts; 0: as `rows` says.
 
     Returns:
         Plain numbers, by `"classification"`, `"seen"` (by pattern), `"generation"`,
@@ -106,11 +108,12 @@ def label_report(
     model = asked.model.eval()
     whole = ~is_label(model).expand(len(x), -1)
     facts = {"classification": said_of(laws(model, x, whole), labels)}
+    kept = spread_rows(len(x), seen or rows)
+    facts["seen"] = _seen(asked, test[kept], x[kept], labels[kept])
     kept = spread_rows(len(x), rows)
     train = train[spread_rows(len(train), TRAIN)]
     test, x, labels = test[kept], x[kept], labels[kept]
     facts["rows"] = len(x)
-    facts["seen"] = _seen(asked, test, x, labels)
     if asked.judges is not None:
         space = Features(asked.judges, train, test, draws)
         facts["generation"] = _generation(asked, space, x, labels, samples)

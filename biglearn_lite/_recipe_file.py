@@ -23,7 +23,7 @@ from biglearn_lite.training import Settings
 
 LATER = (
     "flip", "labels", "labelled", "labelled_share", "imputed", "imputed_by", "shift",
-    "shift_in", "novel", "per",
+    "shift_in", "novel", "per", "seen",
 )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ class EvaluatePart:
         every: steps between two looks at joint samples during training, which go
             into the history; a multiple of `training.log`. 0: none.
         novel: other images of the same shape, to be told from those of `data.name`.
+        seen: test rows that are classified from parts, at most; 0: as `rows` says.
     """
 
     measure: str = "none"
@@ -128,6 +129,7 @@ class EvaluatePart:
     samples: int = 5120
     every: int = 0
     novel: str = ""
+    seen: int = 0
 
     def __repr__(self) -> str:
         return said_where_set(self, LATER)

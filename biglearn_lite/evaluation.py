@@ -61,7 +61,7 @@ def check_measure(part: EvaluatePart) -> None:
         raise ValueError(
             f"evaluate.measure is one of {sorted(MEASURES)}, got {part.measure!r}."
         )
-    for name, least in {"rows": 1, "samples": 1, "every": 0}.items():
+    for name, least in {"rows": 1, "samples": 1, "every": 0, "seen": 0}.items():
         if getattr(part, name) < least:
             raise ValueError(
                 f"evaluate.{name} must be at least {least}, got {getattr(part, name)}."
@@ -231,7 +231,9 @@ def image_labels(
         chunk=512,
     )
     facts = {"judges": record.provenance["recipe_sha256"]} if record else {}
-    facts |= label_report(asked, train, test, x, numbers, part.rows, part.samples)
+    facts |= label_report(
+        asked, train, test, x, numbers, part.rows, part.samples, seen=part.seen
+    )
     if part.novel:
         facts["novelty"] = told_apart(model, prepared, part)
     return facts

@@ -1084,7 +1084,7 @@ def test_the_report_of_a_model_that_knows(digits):
     assert whole["calibration error"] == pytest.approx(0.018, abs=1e-3)
     for name in ("random", "block", "top"):
         seen = found["seen"][name]
-        assert len(seen["accuracy"]) == len(seen["visible"]) == 10
+        assert len(seen["accuracy"]) == len(seen["visible"]) == 11
         assert seen["visible"][-1] == seen["accuracy"][-1] == 1
         assert seen["accuracy of the judge"][-1] > 0.9
         assert seen["accuracy of the judge"][0] < 0.8
