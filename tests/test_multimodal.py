@@ -1061,12 +1061,12 @@ def digits():
     return judges, unit_images("digits")[0], test[kept], labels[kept]
 
 
-def test_the_report_of_a_model_that_knows(digits):
-    judges, train_, test, labels = digits
-    sizes = ImageLabelSizes(16, 4, 10, **SMALL)
-    layout, model = sizes.layout, Copyist(sizes)
+def asked_copyist(test, labels, judges):
+    """A model that knows the test digits, and tokens of them."""
     from biglearn_lite.data import patchify, unpatchify
 
+    sizes = ImageLabelSizes(16, 4, 10, **SMALL)
+    layout, model = sizes.layout, Copyist(sizes)
     x = layout.join(patchify(test, 2), labels)
     model.remember(x)
     asked = Asked(
@@ -1077,6 +1077,12 @@ def test_the_report_of_a_model_that_knows(digits):
         generator=seeded(),
         chunk=64,
     )
+    return asked, x
+
+
+def test_the_report_of_a_model_that_knows(digits):
+    judges, train_, test, labels = digits
+    asked, x = asked_copyist(test, labels, judges)
     found = label_report(asked, train_, test, x, labels[:, None], samples=700, draws=4)
     whole = found["classification"]
     assert whole["accuracy"] == 1
@@ -1098,6 +1104,19 @@ def test_the_report_of_a_model_that_knows(digits):
     assert sum(both["label shares"]) == pytest.approx(1)
     assert 0.06 < both["smallest label"] <= 0.1 <= both["largest label"] < 0.14
     assert len(made["class accuracy of each"]) == 10
+
+
+def test_rows_that_are_read_from_parts(digits):
+    """As many as `seen` says, whatever is done with the others; 0: as many as these."""
+    _, train_, test, labels = digits
+    asked, x = asked_copyist(test, labels, None)
+    few, many, both = (
+        label_report(asked, train_, test, x, labels[:, None], rows, seen=seen)
+        for rows, seen in ((60, 0), (180, 0), (60, 180))
+    )
+    assert both["seen"] == many["seen"] != few["seen"]
+    assert (few["rows"], many["rows"], both["rows"]) == (60, 180, 60)
+    assert both["consistency"] == few["consistency"] != many["consistency"]
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
