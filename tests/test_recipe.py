@@ -188,6 +188,7 @@ def test_no_such_recipe(tmp_path):
         ({"data.name": "digits"}, "Images become tokens as one of"),
         ({"evaluate.measure": "beauty"}, "evaluate.measure is one of"),
         ({"evaluate.rows": 0}, "evaluate.rows must be"),
+        ({"evaluate.seen": -1}, "evaluate.seen must be"),
     ],
 )
 def test_values_that_do_not_fit(changes, message, written, tmp_path):
@@ -489,7 +490,7 @@ def test_what_came_later_is_said_where_it_is_set():
 
 
 def test_an_image_label_model_is_trained_measured_and_recorded(written, tmp_path):
-    recipe = read_recipe(written(LABELS), "smoke")
+    recipe = read_recipe(written(LABELS), "smoke", {"evaluate.seen": 359})
     found = read_run(train(recipe, root=tmp_path / "runs"))
     sizes = ImageLabelSizes(16, 4, 10, 0, "likelihood", 8, 1, 2, components=2)
     assert found.model.config == sizes
@@ -497,6 +498,8 @@ def test_an_image_label_model_is_trained_measured_and_recorded(written, tmp_path
     wanted = {"classification", "seen", "generation", "joint", "consistency", "bayes"}
     assert wanted | {"judges", "rows"} == set(metrics)
     assert metrics["rows"] == 40
+    right = 359 * torch.tensor(metrics["seen"]["random"]["accuracy"])
+    torch.testing.assert_close(right, right.round(), rtol=0, atol=1e-3)
     assert metrics["joint"]["samples"] == 40
     assert {"accepted", "ratio"} <= set(found.history[1])
     x = found.example_batch(8)
